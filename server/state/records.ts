@@ -1,0 +1,76 @@
+/** What the database holds: one interface per kind of record, and the key each lies under. */
+import type { BootPhase } from '#shared/boot/boot-phase.ts'
+import type { MachineFacts } from '#shared/identity/machine-facts.ts'
+import type { RootLocation, Status } from '#shared/wire/messages.ts'
+
+export const VDISK_KEYS = 'vdisk/'
+export const VERSION_KEYS = 'version/'
+export const CLIENT_KEYS = 'client/'
+/** `boot/<client id>/<started at, 13 digits>-<boot id>`, so that a client's boots lie in order of time. */
+export const BOOT_KEYS = 'boot/'
+
+export interface VDiskRecord {
+  readonly name: string
+  readonly title: string
+  readonly createdAtMs: number
+  /** The version the next boots get. */
+  readonly productionVersionId: string
+}
+
+/** Key: `version/<versionId>`. */
+export interface VersionRecord {
+  readonly versionId: string
+  readonly vdisk: string
+  readonly createdAtMs: number
+  readonly sizeBytes: number
+  readonly storedBytes: number
+  readonly root: RootLocation
+  /** PRETTY_NAME of the image's os-release. */
+  readonly osName: string
+  readonly kernel?: KernelRecord
+}
+
+export interface KernelRecord {
+  /** SHA-256 of the kernel image, hex. */
+  readonly id: string
+  readonly release: string
+}
+
+export type ClientState = 'approved' | 'pending' | 'refused'
+
+/** Key: `client/<id>`; the id is 16 hex digits. */
+export interface ClientRecord {
+  readonly id: string
+  readonly state: ClientState
+  readonly hostname: string
+  readonly machineId: string
+  readonly facts: MachineFacts
+  /** Names of vDisks in the order of the menu; the first is the default unless one was chosen before. */
+  readonly assignments: readonly string[]
+  readonly lastChoice?: string
+  readonly firstSeenMs: number
+  readonly lastSeenMs: number
+  /** Address of the last connection. */
+  readonly address?: string
+}
+
+export interface BootRecord {
+  readonly bootId: string
+  readonly clientId: string
+  readonly startedAtMs: number
+  /** Milliseconds since 1970 by the server's clock. */
+  readonly phases: readonly { readonly phase: BootPhase; readonly atMs: number }[]
+  readonly vdisk?: string
+  readonly versionId?: string
+  /** Bytes of chunk frames and control messages sent to this client, both with their headers. */
+  readonly wireBytes: number
+  /** How it ended: clean (with what came next), lost (the connection is gone), or still running. */
+  readonly end: 'running' | 'lost' | 'poweroff' | 'reboot' | 'halt' | 'kexec'
+  readonly endedAtMs?: number
+  readonly lastStatus?: Omit<Status, 'kind'>
+  readonly notices: readonly {
+    readonly atMs: number
+    readonly level: string
+    readonly message: string
+  }[]
+}

@@ -1,0 +1,185 @@
+/**
+ * Every failure a user can meet, in one table. The code is what people quote (on the phone, in a
+ * photograph of a screen, in a search); the message says what was wrong with which value; `action`
+ * says what to do. Codes never change their meaning and are never reused.
+ */
+export interface ErrorKind {
+  /** Short and stable, shown to people: `BW-E101`. */
+  readonly number: string
+  /** One sentence: what the reader should do now. */
+  readonly action: string
+  /** True when trying the same again later can succeed without anybody changing anything. */
+  readonly retryable: boolean
+}
+
+function kind(number: string, action: string, retryable = false): ErrorKind {
+  return { number, action, retryable }
+}
+
+export const ERROR_KINDS = {
+  // 1xx: the server and its administration
+  DATABASE_IN_USE: kind(
+    'BW-E101',
+    'Stop the other bootwire server that uses this state folder, or give this one another with --state',
+  ),
+  PORT_TAKEN: kind(
+    'BW-E102',
+    'Stop the program that listens on this port, or choose another with the option named above',
+  ),
+  SERVER_NOT_RUNNING: kind(
+    'BW-E103',
+    'Start it with "bootwire serve", or name its socket with --socket',
+    true,
+  ),
+  NOT_FOUND: kind('BW-E104', 'List what there is with "bootwire vdisk ls" or "bootwire client ls"'),
+  ALREADY_EXISTS: kind('BW-E105', 'Choose another name, or remove the existing one first'),
+  INVALID_ARGUMENT: kind(
+    'BW-E106',
+    'Correct the value and try again; --help shows what is expected',
+  ),
+  IN_USE: kind('BW-E107', 'Wait until its clients are off, or assign them another vDisk first'),
+  ARTEFACT_MISSING: kind('BW-E108', 'Build it with "npm run initramfs"'),
+  STATE_UNREADABLE: kind(
+    'BW-E109',
+    'Restore the state folder from a backup, or start with an empty one',
+  ),
+  PERMISSION_DENIED: kind(
+    'BW-E110',
+    'Run the command as the user that owns the server, or through sudo',
+  ),
+  // 2xx: images and vDisks
+  IMAGE_MISSING: kind(
+    'BW-E201',
+    'Check the path; it is read by the server, so it must exist on the server',
+  ),
+  IMAGE_EMPTY: kind('BW-E202', 'Give an image that holds at least one file system'),
+  IMAGE_TRUNCATED: kind(
+    'BW-E203',
+    'Copy the image again; its partition table or file system reaches beyond its end',
+  ),
+  IMAGE_NOT_BOOTABLE: kind(
+    'BW-E204',
+    'Give a disk or file-system image that holds an installed Linux system, or name the partition with --root-partition',
+  ),
+  STORE_FULL: kind(
+    'BW-E205',
+    'Free space in the folder named above, or move the state folder to a larger disk',
+    true,
+  ),
+  NO_KERNEL: kind(
+    'BW-E206',
+    'Install a kernel package in the image (linux-image-amd64 on Debian) and import it again',
+  ),
+  KERNEL_UNUSABLE: kind(
+    'BW-E207',
+    'Install a kernel that has the named feature, then import the image again',
+  ),
+  FILESYSTEM_UNREADABLE: kind(
+    'BW-E208',
+    'Install libguestfs-tools on the server, or run the server as root so that it may mount the image',
+  ),
+  TOOL_MISSING: kind('BW-E209', 'Install the named package and try again'),
+  CHUNK_CORRUPT: kind('BW-E210', "Check the server's disk, then import the vDisk again", true),
+  // 3xx: between agent and server
+  SERVER_UNREACHABLE: kind(
+    'BW-E301',
+    'Check the cable and that the server runs; the client tries again by itself',
+    true,
+  ),
+  SERVER_NOT_BOOTWIRE: kind(
+    'BW-E302',
+    'Check the server address on the kernel command line; something else answers there',
+    true,
+  ),
+  PROTOCOL_VERSION: kind(
+    'BW-E303',
+    "Restart this client so that it loads the server's current boot files",
+  ),
+  KEY_MISMATCH: kind(
+    'BW-E304',
+    "The server's key is not the one this client was told to trust: restart the client; if it stays, somebody may be in between",
+  ),
+  MESSAGE_INVALID: kind(
+    'BW-E305',
+    "Restart this client so that it loads the server's current boot files",
+  ),
+  CLIENT_PENDING: kind(
+    'BW-E306',
+    'Approve the client on the server: bootwire client approve ID',
+    true,
+  ),
+  CLIENT_REFUSED: kind(
+    'BW-E307',
+    'This server does not admit unknown clients; its administrator can change that with --unknown-clients',
+  ),
+  NOTHING_ASSIGNED: kind(
+    'BW-E308',
+    'Assign a vDisk on the server: bootwire client assign ID VDISK',
+    true,
+  ),
+  VDISK_GONE: kind('BW-E309', 'Assign another vDisk to this client on the server', true),
+  LIMIT_EXCEEDED: kind(
+    'BW-E310',
+    'Try again later; the server is protecting itself against too many requests',
+    true,
+  ),
+  // 4xx: on the client
+  NO_NETWORK: kind('BW-E401', 'Check the network cable and the switch port', true),
+  NO_ADDRESS: kind('BW-E402', 'Check that a DHCP server answers on this network', true),
+  ATTACH_FAILED: kind(
+    'BW-E403',
+    'Report this with the lines above; the kernel refused the block device',
+  ),
+  ROOT_NOT_MOUNTED: kind(
+    'BW-E404',
+    'Check the image: import it again, or name the root partition with --root-partition',
+  ),
+  KEXEC_FAILED: kind(
+    'BW-E405',
+    'Assign this client only vDisks with the same kernel, or make this one its only vDisk',
+  ),
+  BAD_KERNEL_PARAMETER: kind(
+    'BW-E406',
+    'Correct the named bootwire.* kernel parameter in the boot script',
+  ),
+  WRITE_CACHE_FULL: kind(
+    'BW-E407',
+    'Restart the client to drop its changes, or give it more memory',
+    true,
+  ),
+  INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof ERROR_KINDS
+
+/** An operational failure: something outside the program is wrong and somebody can mend it. */
+export class BootwireError extends Error {
+  readonly code: ErrorCode
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'BootwireError'
+    this.code = code
+  }
+
+  get number(): string {
+    return ERROR_KINDS[this.code].number
+  }
+
+  get action(): string {
+    return ERROR_KINDS[this.code].action
+  }
+}
+
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(ERROR_KINDS, value)
+}
+
+export function isRetryable(error: unknown): boolean {
+  return error instanceof BootwireError && ERROR_KINDS[error.code].retryable
+}
+
+/** Returns the error as a person should read it: number, what happened, what to do. */
+export function describeError(error: unknown): string {
+  if (error instanceof BootwireError) return `${error.number} ${error.message}\n  ${error.action}`
+  return `${ERROR_KINDS.INTERNAL.number} ${error instanceof Error ? error.message : String(error)}`
+}

@@ -1,0 +1,39 @@
+/** Every bound on the wire. A peer that exceeds one is closed with a reason, never served. */
+import { KiB } from '#shared/units.ts'
+
+/** Spoken version. A server also accepts the versions in `ACCEPTED_PROTOCOLS` (clients that run on). */
+export const PROTOCOL_VERSION = 1
+export const ACCEPTED_PROTOCOLS: readonly number[] = [1]
+
+/** URL path of the agent's websocket. */
+export const AGENT_PATH = '/agent'
+
+/** A control message is facts, names and lists: 64 KiB is ten times the largest seen in use. */
+export const CONTROL_MESSAGE_BYTES_MAX: number = 64 * KiB
+
+/** Largest chunk any store may cut. A chunk frame adds its header to this. */
+export const CHUNK_BYTES_MAX: number = 128 * KiB
+
+/** Largest websocket message either side accepts: one stored chunk with its header, or one control message. */
+export const MESSAGE_BYTES_MAX: number = CHUNK_BYTES_MAX + 4 * KiB
+
+/** Chunk requests one session may have unanswered; more is a protocol error. Bounds server memory per client. */
+export const REQUESTS_IN_FLIGHT_MAX = 64
+
+/** An agent that has not said hello after this is closed. */
+export const HELLO_TIMEOUT_MS = 10_000
+
+/** Each side pings when it heard nothing for this long… */
+export const PING_INTERVAL_MS = 5_000
+
+/** …and gives the connection up when it heard nothing at all for this long. */
+export const SILENCE_TIMEOUT_MS = 20_000
+
+/** Longest name of a vDisk or client; a host name label is 63 (RFC 1123 §2.1). */
+export const NAME_LENGTH_MAX = 63
+
+/** Network interfaces one client may report; servers with more exist, but none we name by them. */
+export const MACS_MAX = 32
+
+/** vDisks one client may be assigned: a menu a person can read. */
+export const ASSIGNMENTS_MAX = 64

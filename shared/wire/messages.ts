@@ -1,0 +1,160 @@
+/**
+ * The control messages, as PROTOCOL.md §3 describes them. One schema per message; the type is
+ * derived from it, so what is accepted and what is declared cannot differ.
+ */
+import * as v from 'valibot'
+import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
+import { machineFactsSchema } from '#shared/identity/machine-facts.ts'
+import { ASSIGNMENTS_MAX, CHUNK_BYTES_MAX, NAME_LENGTH_MAX } from './limits.ts'
+
+const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
+const text = v.pipe(v.string(), v.maxLength(1024))
+const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{8,64}$/))
+const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))
+const seconds = v.pipe(v.number(), v.minValue(0), v.finite())
+
+/** Where the root file system lies inside a vDisk, found at import. */
+export const rootLocationSchema = v.object({
+  /** 1-based partition number; 0 when the vDisk is a bare file system. */
+  partition: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(128)),
+  /** As `mount -t` takes it: ext4, xfs, btrfs. */
+  fsType: v.pipe(v.string(), v.regex(/^[a-z0-9]{2,16}$/)),
+  /** Extra mount options, comma-separated (`subvol=@`); empty for none. */
+  options: v.pipe(v.string(), v.regex(/^[A-Za-z0-9@=,._/-]{0,200}$/)),
+})
+export type RootLocation = v.InferOutput<typeof rootLocationSchema>
+
+// Agent to server ------------------------------------------------------------------------------
+
+export const helloSchema = v.object({
+  kind: v.literal('hello'),
+  protocol: count,
+  /** Version of the agent's package, for the record. */
+  agentVersion: v.pipe(v.string(), v.maxLength(64)),
+  /** Random per boot, 32 hex digits; the same on a reconnect and across kexec. */
+  bootId: id,
+  facts: machineFactsSchema,
+  /** Kernel release the agent runs on (`uname -r`). */
+  kernelRelease: v.pipe(v.string(), v.maxLength(128)),
+  /** Seconds since the kernel started, so that the server can place the agent's phases in time. */
+  uptimeSeconds: seconds,
+})
+
+/** Asks for the vDisk the person (or the countdown) chose. Answered by `opened` or `error`. */
+export const openSchema = v.object({
+  kind: v.literal('open'),
+  vdisk: name,
+  /** Version to open; absent for the one in production. A reconnecting agent names the one it has. */
+  versionId: v.optional(id),
+})
+
+export const phaseSchema = v.object({
+  kind: v.literal('phase'),
+  phase: v.picklist(BOOT_PHASES),
+  uptimeSeconds: seconds,
+})
+
+/** Counters of the agent, sent now and then and before `bye`. */
+export const statusSchema = v.object({
+  kind: v.literal('status'),
+  rssBytes: count,
+  ramTierBytes: count,
+  writeCacheBytes: count,
+  writeCacheLimitBytes: count,
+  demandReads: count,
+  demandReadBytes: count,
+  chunksReceived: count,
+  wireBytesReceived: count,
+})
+
+/** Something a person should know: an error or a warning met on the client. */
+export const noticeSchema = v.object({
+  kind: v.literal('notice'),
+  level: v.picklist(['info', 'warning', 'error']),
+  message: text,
+})
+
+/** The last message of a boot: the root is unmounted and everything acknowledged is where it belongs. */
+export const byeSchema = v.object({
+  kind: v.literal('bye'),
+  /** What the system does next. */
+  reason: v.picklist(['poweroff', 'reboot', 'halt', 'kexec']),
+})
+
+export const agentMessageSchema = v.variant('kind', [
+  helloSchema,
+  openSchema,
+  phaseSchema,
+  statusSchema,
+  noticeSchema,
+  byeSchema,
+])
+export type AgentMessage = v.InferOutput<typeof agentMessageSchema>
+export type Hello = v.InferOutput<typeof helloSchema>
+export type Status = v.InferOutput<typeof statusSchema>
+
+// Server to agent ------------------------------------------------------------------------------
+
+/** One line of the boot menu. */
+export const offerSchema = v.object({
+  vdisk: name,
+  title: v.pipe(v.string(), v.maxLength(120)),
+  sizeBytes: count,
+})
+export type Offer = v.InferOutput<typeof offerSchema>
+
+/**
+ * Who this machine is and what it may boot. Sent as the answer to `hello`, and again whenever the
+ * administrator changes it while the client has not opened a vDisk yet.
+ */
+export const identitySchema = v.object({
+  kind: v.literal('identity'),
+  /** approved: may boot what is offered; pending: waits for the administrator; refused: goes away. */
+  state: v.picklist(['approved', 'pending', 'refused']),
+  clientId: id,
+  hostname: name,
+  /** 32 hex digits, as machine-id(5). */
+  machineId: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
+  serverName: text,
+  offers: v.pipe(v.array(offerSchema), v.maxLength(ASSIGNMENTS_MAX)),
+  /** Name of the offer that boots when nobody chooses; absent when there are none. */
+  defaultVdisk: v.optional(name),
+  /** Countdown of the menu; 0 waits for ever. */
+  menuSeconds: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3600)),
+  /** Milliseconds since 1970, for clients whose clock is years off. */
+  serverTimeMs: count,
+})
+export type Identity = v.InferOutput<typeof identitySchema>
+
+export const openedSchema = v.object({
+  kind: v.literal('opened'),
+  vdisk: name,
+  versionId: id,
+  sizeBytes: count,
+  /** Fixed chunk size of this version, a power of two of at least 4 KiB. */
+  chunkBytes: v.pipe(v.number(), v.integer(), v.minValue(4096), v.maxValue(CHUNK_BYTES_MAX)),
+  root: rootLocationSchema,
+  /** The kernel this version brings; absent when it has none and runs on whatever kernel is up. */
+  kernel: v.optional(
+    v.object({
+      /** SHA-256 of the kernel image, hex: equal to `bootwire.kernel=` when it runs already. */
+      id,
+      release: v.pipe(v.string(), v.maxLength(128)),
+      /** Paths below the server's root, to be fetched over TLS for kexec. */
+      kernelPath: text,
+      initrdPaths: v.pipe(v.array(text), v.maxLength(8)),
+    }),
+  ),
+})
+export type Opened = v.InferOutput<typeof openedSchema>
+
+/** Answer to `hello` or `open` that failed; the session stays open unless the server closes it. */
+export const errorSchema = v.object({
+  kind: v.literal('error'),
+  /** A key of ERROR_KINDS. */
+  code: v.pipe(v.string(), v.maxLength(40)),
+  message: text,
+})
+
+export const serverMessageSchema = v.variant('kind', [identitySchema, openedSchema, errorSchema])
+export type ServerMessage = v.InferOutput<typeof serverMessageSchema>
