@@ -7,17 +7,22 @@ import type { ChunkEncoding } from '#shared/wire/frame.ts'
 /** A chunk as it is stored, which is how it is sent. */
 export interface StoredChunk {
   readonly encoding: ChunkEncoding
+  /** Length once decoded. */
   readonly rawBytes: number
-  /** Valid until the next call on the same reader returns. */
-  readonly payload: Uint8Array
+  /** How many bytes were put at the beginning of the target; 0 for a zero chunk. */
+  readonly storedBytes: number
 }
 
 /** One immutable version, opened for reading. Many sessions share one reader. */
 export interface VersionReader {
   readonly sizeBytes: number
   readonly chunkBytes: number
-  /** @throws {BootwireError} CHUNK_CORRUPT when the stored bytes are not what was written. */
-  readChunk(chunkIndex: number): Promise<StoredChunk>
+  /**
+   * Reads a chunk as it is stored into the caller's memory, at least `CHUNK_BYTES_MAX` long: behind
+   * the room for a frame header, so that read and send are all that happens to the bytes.
+   * @throws {BootwireError} CHUNK_CORRUPT when the stored bytes are not what was written.
+   */
+  readChunk(chunkIndex: number, target: Uint8Array): Promise<StoredChunk>
   close(): Promise<void>
 }
 
