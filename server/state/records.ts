@@ -3,9 +3,23 @@ import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import type { RootLocation, Status } from '#shared/wire/messages.ts'
 
+/** `vdisk/<name>` */
 export const VDISK_KEYS = 'vdisk/'
+/** `version/<vDisk>/<version id>`: two vDisks made of the same image share what is stored. */
 export const VERSION_KEYS = 'version/'
+/** `client/<id>` */
 export const CLIENT_KEYS = 'client/'
+/**
+ * Indexes of the clients, changed in the same transaction as the record: each holds the id of the
+ * client that has this MAC, SMBIOS UUID or host name, so that no two ever have the same one.
+ */
+export const CLIENT_MAC_KEYS = 'client-mac/'
+export const CLIENT_UUID_KEYS = 'client-uuid/'
+export const CLIENT_HOSTNAME_KEYS = 'client-hostname/'
+/** `client-waiting/<id>`: the clients that no administrator has admitted. */
+export const CLIENT_WAITING_KEYS = 'client-waiting/'
+/** Number of the next host name given by pattern. */
+export const NEXT_HOSTNAME_NUMBER_KEY = 'next-hostname-number'
 /** `boot/<client id>/<started at, 13 digits>-<boot id>`, so that a client's boots lie in order of time. */
 export const BOOT_KEYS = 'boot/'
 
@@ -17,7 +31,6 @@ export interface VDiskRecord {
   readonly productionVersionId: string
 }
 
-/** Key: `version/<versionId>`. */
 export interface VersionRecord {
   readonly versionId: string
   readonly vdisk: string
@@ -38,8 +51,8 @@ export interface KernelRecord {
 
 export type ClientState = 'approved' | 'pending' | 'refused'
 
-/** Key: `client/<id>`; the id is 16 hex digits. */
 export interface ClientRecord {
+  /** 16 hex digits. */
   readonly id: string
   readonly state: ClientState
   readonly hostname: string

@@ -1,0 +1,43 @@
+/**
+ * The server's log on stderr: one line for a person per event, or JSON for a machine. Only here is
+ * it known that pino writes it.
+ */
+import { type DestinationStream, type Logger, pino } from 'pino'
+
+export type Log = Logger
+
+export interface LogOptions {
+  readonly json: boolean
+  readonly level: string
+}
+
+/** Keys pino adds to every line, which the human form shows elsewhere or not at all. */
+const OWN_KEYS = new Set(['level', 'time', 'msg'])
+
+export function createLog(options: LogOptions, write: (line: string) => void): Log {
+  const destination: DestinationStream = {
+    write: options.json ? write : (line) => write(humanLine(line)),
+  }
+  return pino({ level: options.level, base: null }, destination)
+}
+
+/** Writes nowhere. */
+export function silentLog(): Log {
+  return pino({ level: 'silent' })
+}
+
+function humanLine(line: string): string {
+  const fields = JSON.parse(line) as Record<string, unknown>
+  const time = new Date(fields['time'] as number).toISOString()
+  const level = pino.levels.labels[fields['level'] as number] ?? 'info'
+  const rest = Object.entries(fields)
+    .filter(([key]) => !OWN_KEYS.has(key))
+    .map(([key, value]) => ` ${key}=${humanValue(value)}`)
+  return `${time} ${level.padEnd(5)} ${(fields['msg'] ?? '') as string}${rest.join('')}\n`
+}
+
+function humanValue(value: unknown): string {
+  if (typeof value === 'object' && value !== null && 'stack' in value) return String(value.stack)
+  if (typeof value === 'string' && /^[^\s"=]+$/.test(value)) return value
+  return JSON.stringify(value)
+}
