@@ -16,8 +16,8 @@ export const CLIENT_KEYS = 'client/'
 export const CLIENT_MAC_KEYS = 'client-mac/'
 export const CLIENT_UUID_KEYS = 'client-uuid/'
 export const CLIENT_HOSTNAME_KEYS = 'client-hostname/'
-/** `client-waiting/<id>`: the clients that no administrator has admitted. */
-export const CLIENT_WAITING_KEYS = 'client-waiting/'
+/** `client-unconfirmed/<id>`: the clients that no administrator has decided about yet. */
+export const CLIENT_UNCONFIRMED_KEYS = 'client-unconfirmed/'
 /** Number of the next host name given by pattern. */
 export const NEXT_HOSTNAME_NUMBER_KEY = 'next-hostname-number'
 /** `boot/<client id>/<started at, 13 digits>-<boot id>`, so that a client's boots lie in order of time. */

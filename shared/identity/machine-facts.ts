@@ -38,6 +38,11 @@ const PLACEHOLDER_WORDS = new Set([
   'to be filled by o.e.m.',
   '0123456789',
   '123456789',
+  // UUIDs burnt into whole series of boards
+  '03000200-0400-0500-0006-000700080009',
+  '00020003-0004-0005-0006-000700080009',
+  '12345678-1234-5678-90ab-cddeefaabbcc',
+  'fefefefe-fefe-fefe-fefe-fefefefefefe',
 ])
 
 /** Vendors ship boards with these instead of a serial number or UUID; they identify nobody. */
