@@ -1,0 +1,65 @@
+/** The messages a session sends, made from records. Pure. */
+
+import { kernelFilePaths } from '#server/boot/boot-paths.ts'
+import type { ClientRecord, ClientState, VersionRecord } from '#server/state/records.ts'
+import { BootwireError, type ErrorCode } from '#shared/errors.ts'
+import type { Identity, Offer, Opened, ServerMessage } from '#shared/wire/messages.ts'
+
+/** Longest text of an error message on the wire (messages.ts). */
+const TEXT_LENGTH_MAX = 1024
+
+/** What the administrator set for all clients. */
+export interface IdentitySettings {
+  readonly serverName: string
+  readonly menuSeconds: number
+}
+
+export interface IdentityFacts {
+  readonly client: ClientRecord
+  /** `client.state`, unless a running root must go on whatever became of its client. */
+  readonly state: ClientState
+  readonly offers: readonly Offer[]
+  readonly nowMs: number
+}
+
+export function identityMessage(facts: IdentityFacts, settings: IdentitySettings): Identity {
+  const { client, state, nowMs } = facts
+  const offers = state === 'approved' ? [...facts.offers] : []
+  const remembered = offers.find(({ vdisk }) => vdisk === client.lastChoice)
+  const defaultVdisk = (remembered ?? offers[0])?.vdisk
+  return {
+    kind: 'identity',
+    state,
+    clientId: client.id,
+    hostname: client.hostname,
+    machineId: client.machineId,
+    serverName: settings.serverName,
+    offers,
+    ...(defaultVdisk !== undefined && { defaultVdisk }),
+    menuSeconds: settings.menuSeconds,
+    serverTimeMs: nowMs,
+  }
+}
+
+export function openedMessage(version: VersionRecord, chunkBytes: number): Opened {
+  const { kernel } = version
+  return {
+    kind: 'opened',
+    vdisk: version.vdisk,
+    versionId: version.versionId,
+    sizeBytes: version.sizeBytes,
+    chunkBytes,
+    root: version.root,
+    ...(kernel !== undefined && {
+      kernel: { id: kernel.id, release: kernel.release, ...kernelFilePaths(kernel.id) },
+    }),
+  }
+}
+
+/** Returns what a peer may know of a failure: nothing of the server's inside. */
+export function errorMessage(error: unknown): ServerMessage & { readonly kind: 'error' } {
+  const code: ErrorCode = error instanceof BootwireError ? error.code : 'INTERNAL'
+  const message =
+    error instanceof BootwireError ? error.message : 'The server failed; its log says how'
+  return { kind: 'error', code, message: message.slice(0, TEXT_LENGTH_MAX) }
+}
