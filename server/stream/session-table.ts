@@ -1,4 +1,5 @@
 /** The sessions of this server by client: one per client, the newest wins. */
+import type { CloseCode } from './close-code.ts'
 
 /** What the table asks of a session. */
 export interface TableSession {
@@ -8,6 +9,8 @@ export interface TableSession {
   readonly waiting: boolean
   /** Sends a new identity if it changed. */
   refresh(): void
+  /** Closes the connection; the agent is free to come back. */
+  end(code: CloseCode, reason: string): void
   /** Another connection takes this client's place; of the same boot, or of a newer one. */
   supersede(sameBoot: boolean): void
 }

@@ -2,9 +2,11 @@
  * Accepts agents' websockets and gives each a session. Everything a stranger can do before and
  * around a session is bounded here: connections, message size, time until hello, silence.
  */
+import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type ServerOptions, WebSocket, WebSocketServer } from 'ws'
+import { peerAddress } from '#server/peer-address.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import {
@@ -80,7 +82,7 @@ export class StreamServer {
 
   /** Takes an HTTP upgrade request, which only becomes a session when it is an agent's. */
   readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    const address = request.socket.remoteAddress ?? 'unknown'
+    const address = peerAddress(request.socket)
     // Until ws takes over, an error of the socket has no other listener and would end the process.
     socket.on('error', ignoreError)
     const path = request.url?.split('?', 1)[0]
@@ -95,18 +97,19 @@ export class StreamServer {
     })
   }
 
-  /** Ends all sessions; their agents wait and come back. */
-  close(): void {
+  /**
+   * Ends all sessions, whose agents wait and come back, and returns when their connections are
+   * closed; ws cuts those that do not answer within `CLOSE_TIMEOUT_MS`.
+   */
+  async close(): Promise<void> {
     clearInterval(this.#watch)
-    for (const { session } of this.#connections.values()) {
+    const gone = [...this.#connections.values()].map(({ socket, session }) => {
+      const closed = once(socket, 'close')
       session.end(CLOSE_CODE.goingAway, 'the server stops')
-    }
+      return closed
+    })
+    await Promise.all(gone)
     this.#websockets.close()
-  }
-
-  /** Cuts connections that are still open. */
-  terminate(): void {
-    for (const socket of this.#connections.keys()) socket.terminate()
   }
 
   #accept(socket: WebSocket, address: string): void {

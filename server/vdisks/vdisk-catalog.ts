@@ -109,10 +109,10 @@ export class VDiskCatalog {
   }
 
   /**
-   * Takes the name for the time of an import; dispose of the result when it is over.
+   * Takes the name for the time of an import; call the result when it is over.
    * @throws {BootwireError} INVALID_ARGUMENT, ALREADY_EXISTS
    */
-  async reserve(name: string): Promise<Disposable> {
+  async reserve(name: string): Promise<() => void> {
     assertVDiskName(name)
     const exists = (await this.#store.get(VDISK_KEYS + name)) !== undefined
     if (exists || this.#reserved.has(name)) {
@@ -120,7 +120,7 @@ export class VDiskCatalog {
       throw new BootwireError('ALREADY_EXISTS', `Cannot import vDisk "${name}": ${state}`)
     }
     this.#reserved.add(name)
-    return { [Symbol.dispose]: () => this.#reserved.delete(name) }
+    return () => this.#reserved.delete(name)
   }
 
   /** Makes an imported version visible as a vDisk of its own. @throws {BootwireError} ALREADY_EXISTS */

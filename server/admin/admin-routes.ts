@@ -1,0 +1,51 @@
+/** Everything the administration socket answers. */
+
+import { formatUnknownPolicy } from '#server/clients/unknown-policy.ts'
+import type { ServeConfig } from '#server/config.ts'
+import type { ClientState } from '#server/state/records.ts'
+import { VERSION } from '#server/version.ts'
+import type { StatusView } from './admin-api.ts'
+import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
+import type { Route } from './router.ts'
+import { type VDiskRoutesServices, vdiskRoutes } from './vdisk-routes.ts'
+
+/** What `status` tells of the running server. */
+export interface ServerFacts {
+  readonly config: ServeConfig
+  readonly httpPort: number
+  readonly tlsPort: number
+  readonly pin: string
+  readonly startedAtMs: number
+}
+
+export interface AdminServices extends ClientRoutesServices, VDiskRoutesServices {
+  readonly server: ServerFacts
+}
+
+export function createAdminRoutes(services: AdminServices): Route[] {
+  return [
+    { method: 'GET', path: '/status', handle: () => status(services) },
+    ...vdiskRoutes(services),
+    ...clientRoutes(services),
+  ]
+}
+
+async function status({ server, catalog, registry, sessions }: AdminServices): Promise<StatusView> {
+  const { config, ...facts } = server
+  const clientCounts: Record<ClientState, number> = { approved: 0, pending: 0, refused: 0 }
+  for (const { state } of await registry.list()) clientCounts[state] += 1
+  return {
+    version: VERSION,
+    serverName: config.serverName,
+    ...facts,
+    uptimeSeconds: Math.round((Date.now() - server.startedAtMs) / 1000),
+    stateFolder: config.stateFolder,
+    address: config.address,
+    unknownClients: formatUnknownPolicy(config.unknownClients),
+    hostnamePattern: config.hostnamePattern,
+    vdiskCount: (await catalog.list()).length,
+    clientCounts,
+    connectionCount: sessions.count,
+    rssBytes: process.memoryUsage.rss(),
+  }
+}

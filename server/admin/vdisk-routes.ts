@@ -1,0 +1,158 @@
+/** Administration of vDisks. */
+
+import type * as v from 'valibot'
+import type { ClientRegistry } from '#server/clients/client-registry.ts'
+import type { Log } from '#server/log.ts'
+import type { KernelRecord } from '#server/state/records.ts'
+import type { CommittedVersion } from '#server/store/chunk-store.ts'
+import type { OpenVersions } from '#server/stream/open-versions.ts'
+import type { VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import { BootwireError } from '#shared/errors.ts'
+import type { RootLocation } from '#shared/wire/messages.ts'
+import {
+  type ImportProgress,
+  type ImportResult,
+  importRequestSchema,
+  type VDiskView,
+} from './admin-api.ts'
+import { parseBody } from './request-body.ts'
+import type { Route, RouteRequest } from './router.ts'
+
+/** What the import of an image found and stored; nothing is visible yet. */
+export interface Imported {
+  readonly committed: CommittedVersion
+  readonly root: RootLocation
+  readonly osName: string
+  readonly kernel?: KernelRecord
+  readonly warnings: readonly string[]
+}
+
+/** Reads an image into the store; on failure nothing is left. */
+export type Importer = (
+  request: { readonly path: string; readonly rootPartition?: number },
+  onProgress: (progress: ImportProgress) => void,
+  signal: AbortSignal,
+) => Promise<Imported>
+
+export interface VDiskRoutesServices {
+  readonly catalog: VDiskCatalog
+  readonly registry: ClientRegistry
+  readonly versions: OpenVersions
+  readonly importImage: Importer
+  readonly log: Log
+}
+
+export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
+  return [
+    { method: 'GET', path: '/vdisks', handle: () => listVDisks(services) },
+    {
+      method: 'GET',
+      path: '/vdisks/:name',
+      handle: async ({ params }) =>
+        await viewOf(services, await services.catalog.get(params['name'] ?? '')),
+    },
+    {
+      method: 'POST',
+      path: '/vdisks',
+      streams: true,
+      handle: (request) => importVDisk(services, request),
+    },
+    {
+      method: 'DELETE',
+      path: '/vdisks/:name',
+      handle: ({ params, query }) =>
+        removeVDisk(services, params['name'] ?? '', query.has('force')),
+    },
+  ]
+}
+
+async function listVDisks(services: VDiskRoutesServices): Promise<VDiskView[]> {
+  const vdisks = await services.catalog.list()
+  return await Promise.all(vdisks.map((vdisk) => viewOf(services, vdisk)))
+}
+
+async function importVDisk(
+  services: VDiskRoutesServices,
+  { body, signal, progress }: RouteRequest,
+): Promise<ImportResult> {
+  const { catalog, log } = services
+  const request = parseBody(importRequestSchema, body)
+  const about = { path: request.path, name: request.name }
+  log.info(about, 'import begins')
+  const release = await catalog.reserve(request.name)
+  try {
+    const result = await importReserved(services, request, progress, signal)
+    log.info(about, 'import done')
+    return result
+  } catch (error) {
+    log.warn(about, `import failed: ${error instanceof Error ? error.message : String(error)}`)
+    throw error
+  } finally {
+    release()
+    // What was stored and not registered goes; what a removal left lying because of this import, too.
+    await catalog.sweep()
+  }
+}
+
+async function importReserved(
+  services: VDiskRoutesServices,
+  request: v.InferOutput<typeof importRequestSchema>,
+  onProgress: (progress: ImportProgress) => void,
+  signal: AbortSignal,
+): Promise<ImportResult> {
+  const { name, title = name, path, rootPartition, kernelOptional } = request
+  const imported = await services.importImage(
+    { path, ...(rootPartition !== undefined && { rootPartition }) },
+    onProgress,
+    signal,
+  )
+  if (imported.kernel === undefined && !kernelOptional) throw noKernel(path)
+  signal.throwIfAborted()
+  const { warnings, ...found } = imported
+  const vdisk = await services.catalog.register({ name, title, ...found })
+  return { vdisk: await viewOf(services, vdisk), warnings }
+}
+
+async function removeVDisk(
+  { catalog, registry }: VDiskRoutesServices,
+  name: string,
+  force: boolean,
+): Promise<{ readonly removed: string; readonly unassignedFrom: readonly string[] }> {
+  await catalog.get(name)
+  const clients = await clientsWith(registry, name)
+  if (clients.length > 0 && !force) {
+    throw new BootwireError(
+      'IN_USE',
+      `Cannot remove vDisk "${name}": it is assigned to ${clients.join(', ')}; --force takes it from them`,
+    )
+  }
+  await catalog.remove(name)
+  for (const id of clients) await registry.unassign(id, [name])
+  return { removed: name, unassignedFrom: clients }
+}
+
+async function viewOf(
+  { registry, versions }: Pick<VDiskRoutesServices, 'registry' | 'versions'>,
+  vdisk: VDisk,
+): Promise<VDiskView> {
+  return {
+    ...vdisk.record,
+    versions: vdisk.versions,
+    clientIds: await clientsWith(registry, vdisk.record.name),
+    sessionCount: vdisk.versions
+      .map(({ versionId }) => versions.leaseCount(versionId))
+      .reduce((sum, count) => sum + count, 0),
+  }
+}
+
+async function clientsWith(registry: ClientRegistry, vdisk: string): Promise<string[]> {
+  const clients = await registry.list()
+  return clients.filter(({ assignments }) => assignments.includes(vdisk)).map(({ id }) => id)
+}
+
+function noKernel(path: string): BootwireError {
+  return new BootwireError(
+    'NO_KERNEL',
+    `Cannot import "${path}": it has no kernel; --kernel-optional takes it all the same, to run on the default boot kernel`,
+  )
+}

@@ -1,0 +1,78 @@
+/** Asks the running server, over its administration socket. */
+import { type IncomingMessage, request } from 'node:http'
+import { createInterface } from 'node:readline'
+import type { AnswerLine, ErrorView } from '#server/admin/admin-api.ts'
+import { BootwireError, isErrorCode } from '#shared/errors.ts'
+
+export type Method = 'GET' | 'POST' | 'DELETE'
+
+export class AdminClient {
+  readonly #socketPath: string
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath
+  }
+
+  /** @throws {BootwireError} SERVER_NOT_RUNNING, PERMISSION_DENIED, or what the server answers */
+  async ask<Result>(method: Method, path: string, body?: unknown): Promise<Result> {
+    const response = await this.#send(method, path, body)
+    response.setEncoding('utf8')
+    let text = ''
+    for await (const part of response) text += part as string
+    const answer = parseAnswer(text)
+    if (response.statusCode !== 200) throw errorOf(answer as ErrorView)
+    return answer as Result
+  }
+
+  /** Like `ask`, for work that tells how far it is. */
+  async follow<Progress, Result>(
+    path: string,
+    body: unknown,
+    onProgress: (progress: Progress) => void,
+  ): Promise<Result> {
+    const response = await this.#send('POST', path, body)
+    for await (const text of createInterface({ input: response })) {
+      const line = parseAnswer(text) as AnswerLine<Progress, Result> | ErrorView
+      if ('result' in line) return line.result
+      if ('error' in line) throw errorOf(line.error)
+      if ('code' in line) throw errorOf(line)
+      onProgress(line.progress)
+    }
+    throw new BootwireError(
+      'SERVER_NOT_RUNNING',
+      'Cannot finish: the server stopped before it was done',
+    )
+  }
+
+  #send(method: Method, path: string, body: unknown): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const text = body === undefined ? '' : JSON.stringify(body)
+      const headers = { 'content-length': Buffer.byteLength(text) }
+      request({ socketPath: this.#socketPath, method, path, headers, agent: false }, resolve)
+        .on('error', (error) => reject(this.#connectionFailure(error)))
+        .end(text)
+    })
+  }
+
+  #connectionFailure(error: Error): BootwireError {
+    const code = 'code' in error ? error.code : undefined
+    const what = `Cannot reach the server at "${this.#socketPath}"`
+    if (code === 'EACCES' || code === 'EPERM') {
+      return new BootwireError('PERMISSION_DENIED', `${what}: only its owner may`, { cause: error })
+    }
+    const why = code === 'ENOENT' || code === 'ECONNREFUSED' ? 'it is not running' : error.message
+    return new BootwireError('SERVER_NOT_RUNNING', `${what}: ${why}`, { cause: error })
+  }
+}
+
+function parseAnswer(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new BootwireError('INTERNAL', 'Cannot read the answer: it is not JSON', { cause })
+  }
+}
+
+function errorOf({ code, message }: ErrorView): BootwireError {
+  return new BootwireError(isErrorCode(code) ? code : 'INTERNAL', message)
+}

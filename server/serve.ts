@@ -1,0 +1,166 @@
+/**
+ * The server: opens its state, listens, and hands every part what it needs. The one place that knows
+ * all parts; none of them knows this file.
+ *
+ * Order of starting: database (its lock keeps a second server out of the folder), key, store,
+ * listeners, administration. What is open is closed in reverse, also when starting fails half-way.
+ */
+import { createAdminRoutes } from './admin/admin-routes.ts'
+import { AdminServer } from './admin/admin-server.ts'
+import { BootFiles } from './boot/boot-files.ts'
+import { createBootHandler } from './boot/boot-http.ts'
+import { BootLog } from './clients/boot-log.ts'
+import { createBootPlanner } from './clients/boot-planner.ts'
+import { ClientRegistry } from './clients/client-registry.ts'
+import type { ServeConfig } from './config.ts'
+import { closeServer, createAgentServer, createBootServer } from './http-servers.ts'
+import { importImage } from './import/import-image.ts'
+import { listen } from './listening.ts'
+import type { Log } from './log.ts'
+import { LevelStateStore } from './state/level-state-store.ts'
+import {
+  adminSocketPath,
+  databaseFolder,
+  ensureStateFolder,
+  storeFolder,
+} from './state/state-folder.ts'
+import type { StateStore } from './state/state-store.ts'
+import type { ChunkStore } from './store/chunk-store.ts'
+import { FileChunkStore } from './store/file-chunk-store.ts'
+import { FramePool } from './stream/frame-pool.ts'
+import { OpenVersions } from './stream/open-versions.ts'
+import { SessionTable } from './stream/session-table.ts'
+import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
+import { ensureServerKey, type ServerKey } from './tls/server-key.ts'
+import { VDiskCatalog } from './vdisks/vdisk-catalog.ts'
+
+export interface RunningServer {
+  readonly httpPort: number
+  readonly tlsPort: number
+  readonly pin: string
+  /** Ends sessions, saves and closes everything. */
+  stop(): Promise<void>
+}
+
+export interface ServeDeps {
+  readonly log: Log
+  readonly streamLimits?: StreamLimits
+}
+
+/** The parts that know clients and vDisks, before anything listens. */
+interface Core {
+  readonly registry: ClientRegistry
+  readonly catalog: VDiskCatalog
+  readonly boots: BootLog
+  readonly sessions: SessionTable
+  readonly versions: OpenVersions
+}
+
+/**
+ * Starts the server and returns when it is ready.
+ * @throws {BootwireError} DATABASE_IN_USE, PORT_TAKEN, STATE_UNREADABLE, PERMISSION_DENIED
+ */
+export async function startServer(config: ServeConfig, deps: ServeDeps): Promise<RunningServer> {
+  await using opened = new AsyncDisposableStack()
+  await ensureStateFolder(config.stateFolder)
+  const socketPath = adminSocketPath(config.stateFolder)
+  const store = await LevelStateStore.open(databaseFolder(config.stateFolder))
+  opened.defer(() => store.close())
+  const key = await ensureServerKey(config.stateFolder)
+  const chunkStore = await FileChunkStore.open(storeFolder(config.stateFolder))
+  opened.defer(() => chunkStore.close())
+  const bootFiles = new BootFiles(config.stateFolder)
+  const core = createCore(config, deps, { store, chunkStore, bootFiles })
+  opened.defer(() => core.boots.save())
+  await core.boots.markInterrupted()
+  await core.catalog.sweep()
+  const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
+  const { log } = deps
+  const routes = createAdminRoutes({
+    ...core,
+    importImage: (request, onProgress, signal) =>
+      importImage(request, { store: chunkStore, bootFiles, log }, onProgress, signal),
+    log,
+    server: { config, ...ports, pin: key.pin, startedAtMs: Date.now() },
+  })
+  const admin = await AdminServer.listen(socketPath, routes, log)
+  opened.defer(() => admin.close())
+  const running = opened.move()
+  return { ...ports, pin: key.pin, stop: () => running.disposeAsync() }
+}
+
+function createCore(
+  config: ServeConfig,
+  { log }: ServeDeps,
+  stores: {
+    readonly store: StateStore
+    readonly chunkStore: ChunkStore
+    readonly bootFiles: BootFiles
+  },
+): Core {
+  const now = Date.now
+  const sessions = new SessionTable()
+  const versions = new OpenVersions(stores.chunkStore, (error) => {
+    log.error({ err: error }, 'cannot close a version')
+  })
+  const registry = new ClientRegistry({
+    store: stores.store,
+    policy: config.unknownClients,
+    hostnamePattern: config.hostnamePattern,
+    isRunning: (clientId) => sessions.get(clientId) !== undefined,
+    now,
+  })
+  const isInUse = (versionId: string) => versions.isInUse(versionId)
+  const catalog = new VDiskCatalog({ ...stores, isInUse, now, log })
+  const boots = new BootLog({ store: stores.store, now, log })
+  registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())
+  catalog.changes.subscribe(() => sessions.refreshWaiting())
+  return { registry, catalog, boots, sessions, versions }
+}
+
+async function listenForClients(
+  config: ServeConfig,
+  { log, streamLimits = STREAM_LIMITS }: ServeDeps,
+  parts: {
+    readonly core: Core
+    readonly bootFiles: BootFiles
+    readonly key: ServerKey
+    readonly opened: AsyncDisposableStack
+  },
+): Promise<{ readonly httpPort: number; readonly tlsPort: number }> {
+  const { core, key, bootFiles, opened } = parts
+  const { address, serverName, menuSeconds } = config
+  const agentServer = createAgentServer(key)
+  opened.defer(() => closeServer(agentServer))
+  const stream = new StreamServer(
+    {
+      ...core,
+      frames: new FramePool(),
+      settings: { serverName, menuSeconds },
+      now: Date.now,
+      log,
+    },
+    streamLimits,
+  )
+  opened.defer(() => stream.close())
+  agentServer.on('upgrade', stream.upgrade)
+  const tlsPort = await listen(agentServer, { address, port: config.tlsPort, option: '--tls-port' })
+  const handler = createBootHandler({
+    ...createBootPlanner({ ...core, now: Date.now }),
+    pin: key.pin,
+    tlsPort,
+    agentImagePath: config.agentImagePath,
+    bootFiles,
+    log,
+  })
+  const bootServer = createBootServer()
+  opened.defer(() => closeServer(bootServer))
+  agentServer.on('request', handler)
+  bootServer.on('request', handler)
+  const httpPort = await listen(bootServer, {
+    address,
+    port: config.httpPort,
+    option: '--http-port',
+  })
+  return { httpPort, tlsPort }
+}
