@@ -1,5 +1,5 @@
 /** The two public listeners: plain HTTP for firmware and iPXE, TLS for agents. */
-import { createServer, type Server as HttpServer, type RequestListener } from 'node:http'
+import { createServer, type Server as HttpServer } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { ServerKey } from './tls/server-key.ts'

@@ -9,10 +9,9 @@ import { createAdminRoutes } from './admin/admin-routes.ts'
 import { AdminServer } from './admin/admin-server.ts'
 import { BootFiles } from './boot/boot-files.ts'
 import { createBootHandler } from './boot/boot-http.ts'
-import { BootLog } from './clients/boot-log.ts'
 import { createBootPlanner } from './clients/boot-planner.ts'
-import { ClientRegistry } from './clients/client-registry.ts'
 import type { ServeConfig } from './config.ts'
+import { type Core, createCore } from './core.ts'
 import { closeServer, createAgentServer, createBootServer } from './http-servers.ts'
 import { importImage } from './import/import-image.ts'
 import { listen } from './listening.ts'
@@ -24,15 +23,10 @@ import {
   ensureStateFolder,
   storeFolder,
 } from './state/state-folder.ts'
-import type { StateStore } from './state/state-store.ts'
-import type { ChunkStore } from './store/chunk-store.ts'
 import { FileChunkStore } from './store/file-chunk-store.ts'
 import { FramePool } from './stream/frame-pool.ts'
-import { OpenVersions } from './stream/open-versions.ts'
-import { SessionTable } from './stream/session-table.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
 import { ensureServerKey, type ServerKey } from './tls/server-key.ts'
-import { VDiskCatalog } from './vdisks/vdisk-catalog.ts'
 
 export interface RunningServer {
   readonly httpPort: number
@@ -45,15 +39,6 @@ export interface RunningServer {
 export interface ServeDeps {
   readonly log: Log
   readonly streamLimits?: StreamLimits
-}
-
-/** The parts that know clients and vDisks, before anything listens. */
-interface Core {
-  readonly registry: ClientRegistry
-  readonly catalog: VDiskCatalog
-  readonly boots: BootLog
-  readonly sessions: SessionTable
-  readonly versions: OpenVersions
 }
 
 /**
@@ -70,12 +55,12 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const chunkStore = await FileChunkStore.open(storeFolder(config.stateFolder))
   opened.defer(() => chunkStore.close())
   const bootFiles = new BootFiles(config.stateFolder)
-  const core = createCore(config, deps, { store, chunkStore, bootFiles })
+  const { log } = deps
+  const core = createCore({ ...config, store, chunkStore, bootFiles, now: Date.now, log })
   opened.defer(() => core.boots.save())
   await core.boots.markInterrupted()
   await core.catalog.sweep()
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
-  const { log } = deps
   const routes = createAdminRoutes({
     ...core,
     importImage: (request, onProgress, signal) =>
@@ -87,35 +72,6 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   opened.defer(() => admin.close())
   const running = opened.move()
   return { ...ports, pin: key.pin, stop: () => running.disposeAsync() }
-}
-
-function createCore(
-  config: ServeConfig,
-  { log }: ServeDeps,
-  stores: {
-    readonly store: StateStore
-    readonly chunkStore: ChunkStore
-    readonly bootFiles: BootFiles
-  },
-): Core {
-  const now = Date.now
-  const sessions = new SessionTable()
-  const versions = new OpenVersions(stores.chunkStore, (error) => {
-    log.error({ err: error }, 'cannot close a version')
-  })
-  const registry = new ClientRegistry({
-    store: stores.store,
-    policy: config.unknownClients,
-    hostnamePattern: config.hostnamePattern,
-    isRunning: (clientId) => sessions.get(clientId) !== undefined,
-    now,
-  })
-  const isInUse = (versionId: string) => versions.isInUse(versionId)
-  const catalog = new VDiskCatalog({ ...stores, isInUse, now, log })
-  const boots = new BootLog({ store: stores.store, now, log })
-  registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())
-  catalog.changes.subscribe(() => sessions.refreshWaiting())
-  return { registry, catalog, boots, sessions, versions }
 }
 
 async function listenForClients(

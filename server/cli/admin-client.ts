@@ -1,7 +1,13 @@
 /** Asks the running server, over its administration socket. */
 import { type IncomingMessage, request } from 'node:http'
 import { createInterface } from 'node:readline'
-import type { AnswerLine, ErrorView } from '#server/admin/admin-api.ts'
+import type {
+  AnswerLine,
+  ErrorView,
+  ImportProgress,
+  ImportRequest,
+  ImportResult,
+} from '#server/admin/admin-api.ts'
 import { BootwireError, isErrorCode } from '#shared/errors.ts'
 
 export type Method = 'GET' | 'POST' | 'DELETE'
@@ -24,15 +30,14 @@ export class AdminClient {
     return answer as Result
   }
 
-  /** Like `ask`, for work that tells how far it is. */
-  async follow<Progress, Result>(
-    path: string,
-    body: unknown,
-    onProgress: (progress: Progress) => void,
-  ): Promise<Result> {
-    const response = await this.#send('POST', path, body)
+  /** Imports an image, and tells how far it is. The import ends with this process. */
+  async importVDisk(
+    body: ImportRequest,
+    onProgress: (progress: ImportProgress) => void,
+  ): Promise<ImportResult> {
+    const response = await this.#send('POST', '/vdisks', body)
     for await (const text of createInterface({ input: response })) {
-      const line = parseAnswer(text) as AnswerLine<Progress, Result> | ErrorView
+      const line = parseAnswer(text) as AnswerLine<ImportProgress, ImportResult> | ErrorView
       if ('result' in line) return line.result
       if ('error' in line) throw errorOf(line.error)
       if ('code' in line) throw errorOf(line)
@@ -40,7 +45,7 @@ export class AdminClient {
     }
     throw new BootwireError(
       'SERVER_NOT_RUNNING',
-      'Cannot finish: the server stopped before it was done',
+      'Cannot finish the import: the server stopped before it was done',
     )
   }
 

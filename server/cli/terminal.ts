@@ -1,4 +1,6 @@
 /** Where the command line writes: results to stdout, everything said beside them to stderr. */
+import { isatty } from 'node:tty'
+
 export interface Terminal {
   out(text: string): void
   err(text: string): void
@@ -10,6 +12,6 @@ export function processTerminal(): Terminal {
   return {
     out: (text) => process.stdout.write(text),
     err: (text) => process.stderr.write(text),
-    interactive: process.stderr.isTTY === true,
+    interactive: isatty(process.stderr.fd),
   }
 }

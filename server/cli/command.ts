@@ -1,0 +1,62 @@
+/** What all commands share: how they find the server and how they answer. */
+import type { Argv } from 'yargs'
+import { adminSocketPath, defaultStateFolder } from '#server/state/state-folder.ts'
+import { AdminClient } from './admin-client.ts'
+import type { Terminal } from './terminal.ts'
+
+/** Options every command understands. */
+export interface CommonOptions {
+  readonly state: string
+  readonly socket?: string | undefined
+}
+
+export interface ReadOptions extends CommonOptions {
+  readonly json: boolean
+}
+
+export type Cli = Argv<CommonOptions>
+
+/** The command line itself is wrong: exit status 2, and a hint at --help. */
+export class UsageError extends Error {}
+
+export function withCommonOptions(cli: Argv): Cli {
+  return cli
+    .option('state', {
+      type: 'string',
+      default: defaultStateFolder(),
+      describe: "Folder of the server's data",
+      requiresArg: true,
+      global: true,
+    })
+    .option('socket', {
+      type: 'string',
+      describe: 'Administration socket, when it is not in the state folder',
+      requiresArg: true,
+      global: true,
+    })
+}
+
+export function withJson<Options extends CommonOptions>(
+  cli: Argv<Options>,
+): Argv<Options & { json: boolean }> {
+  return cli.option('json', { type: 'boolean', default: false, describe: 'Answer in JSON' })
+}
+
+export function adminClient({ socket, state }: CommonOptions): AdminClient {
+  return new AdminClient(socket ?? adminSocketPath(state))
+}
+
+/** Writes a result: as JSON when asked for, else as text for a person. */
+export function answer<Result>(
+  terminal: Terminal,
+  json: boolean,
+  result: Result,
+  format: (result: Result) => string,
+): void {
+  terminal.out(json ? `${JSON.stringify(result, null, 2)}\n` : format(result))
+}
+
+/** Path of a client or vDisk below a collection, whatever characters its name has. */
+export function itemPath(collection: 'clients' | 'vdisks', name: string, rest = ''): string {
+  return `/${collection}/${encodeURIComponent(name)}${rest}`
+}

@@ -1,0 +1,49 @@
+/** The parts that know clients, vDisks and sessions, wired to each other; nothing listens yet. */
+import { BootLog } from './clients/boot-log.ts'
+import { ClientRegistry } from './clients/client-registry.ts'
+import type { UnknownPolicy } from './clients/unknown-policy.ts'
+import type { Log } from './log.ts'
+import type { StateStore } from './state/state-store.ts'
+import type { ChunkStore } from './store/chunk-store.ts'
+import { OpenVersions } from './stream/open-versions.ts'
+import { SessionTable } from './stream/session-table.ts'
+import { type KernelFiles, VDiskCatalog } from './vdisks/vdisk-catalog.ts'
+
+export interface Core {
+  readonly registry: ClientRegistry
+  readonly catalog: VDiskCatalog
+  readonly boots: BootLog
+  readonly sessions: SessionTable
+  readonly versions: OpenVersions
+}
+
+export interface CoreOptions {
+  readonly store: StateStore
+  readonly chunkStore: ChunkStore
+  readonly bootFiles: KernelFiles
+  readonly unknownClients: UnknownPolicy
+  readonly hostnamePattern: string
+  readonly now: () => number
+  readonly log: Log
+}
+
+export function createCore(options: CoreOptions): Core {
+  const { store, chunkStore, bootFiles, unknownClients, hostnamePattern, now, log } = options
+  const sessions = new SessionTable()
+  const versions = new OpenVersions(chunkStore, (error) => {
+    log.error({ err: error }, 'cannot close a version')
+  })
+  const registry = new ClientRegistry({
+    store,
+    policy: unknownClients,
+    hostnamePattern,
+    isRunning: (clientId) => sessions.get(clientId) !== undefined,
+    now,
+  })
+  const isInUse = (versionId: string) => versions.isInUse(versionId)
+  const catalog = new VDiskCatalog({ store, chunkStore, bootFiles, isInUse, now, log })
+  const boots = new BootLog({ store, now, log })
+  registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())
+  catalog.changes.subscribe(() => sessions.refreshWaiting())
+  return { registry, catalog, boots, sessions, versions }
+}
