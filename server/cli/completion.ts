@@ -1,48 +1,55 @@
-/** Completes names of clients and vDisks by asking the running server. */
+/**
+ * Completes names of clients and vDisks by asking the running server. This happens before yargs
+ * sees the command line: its own hook for it runs the command that is being typed.
+ */
+import { parseArgs } from 'node:util'
 import type { ClientView, VDiskView } from '#server/admin/admin-api.ts'
 import { defaultStateFolder } from '#server/state/state-folder.ts'
+import type { AdminClient } from './admin-client.ts'
 import { adminClient } from './command.ts'
 
-/** What yargs has read of the command line so far. */
-interface Words {
-  readonly _?: readonly (string | number)[]
-  readonly state?: unknown
-}
-
-type DefaultCompletions = (
-  onCompleted?: (error: Error | null, completions: string[] | undefined) => void,
-) => void
+/** First argument of a call that wants completions; the words typed so far follow. */
+export const COMPLETION_FLAG = '--get-yargs-completions'
 
 const CLIENT_ACTIONS = new Set(['show', 'approve', 'refuse', 'assign', 'unassign', 'rename', 'rm'])
 const VDISK_ACTIONS = new Set(['show', 'rm'])
 
-/** Completion function of yargs: commands and options from yargs itself, names from the server. */
-export function completeNames(
-  _current: string,
-  words: Words,
-  completionFilter: DefaultCompletions,
-  done: (completions: string[]) => void,
-): void {
-  completionFilter((_error, defaults = []) => {
-    void namesFor(words).then((names) => done(names.length > 0 ? names : defaults))
-  })
-}
+type NameKind = 'client' | 'vdisk'
 
-async function namesFor({ _: words = [], state }: Words): Promise<string[]> {
-  // The first word is the program, the last one what is being typed.
-  const [, group, action, ...typed] = words.map(String)
-  const options = { state: typeof state === 'string' ? state : defaultStateFolder() }
+/** Returns the names that may stand at the end of the command line; none is no failure. */
+export async function completeNames(args: readonly string[]): Promise<string[]> {
+  const words = args.slice(args.indexOf(COMPLETION_FLAG) + 1)
+  const { positionals, values } = parseArgs({
+    args: words,
+    options: { state: { type: 'string' }, socket: { type: 'string' } },
+    allowPositionals: true,
+    strict: false,
+  })
+  const kind = words.at(-2) === '--vdisk' ? 'vdisk' : expectedNames(positionals)
+  const isOption = words.at(-1)?.startsWith('-') === true
+  if (kind === undefined || isOption) return []
+  const state = typeof values.state === 'string' ? values.state : defaultStateFolder()
+  const socket = typeof values.socket === 'string' ? values.socket : undefined
   try {
-    if (group === 'client' && CLIENT_ACTIONS.has(action ?? '') && typed.length <= 1) {
-      const clients = await adminClient(options).ask<ClientView[]>('GET', '/clients')
-      return clients.map(({ hostname }) => hostname)
-    }
-    const wantsVDisk =
-      group === 'vdisk' ? VDISK_ACTIONS.has(action ?? '') : action?.endsWith('assign') === true
-    if (!wantsVDisk) return []
-    const vdisks = await adminClient(options).ask<VDiskView[]>('GET', '/vdisks')
-    return vdisks.map(({ name }) => name)
+    return await fetchNames(adminClient({ state, socket }), kind)
   } catch {
     return [] // without a server there are no names to complete
   }
+}
+
+/** What the last of the words is: `['bootwire', 'client', 'show', 'cl']` ends in a client. */
+export function expectedNames(words: readonly string[]): NameKind | undefined {
+  const [, group, action = '', ...typed] = words
+  if (typed.length === 0) return undefined
+  if (group === 'vdisk' && VDISK_ACTIONS.has(action) && typed.length === 1) return 'vdisk'
+  if (group !== 'client' || !CLIENT_ACTIONS.has(action)) return undefined
+  if (typed.length === 1) return 'client'
+  return action === 'assign' || action === 'unassign' ? 'vdisk' : undefined
+}
+
+async function fetchNames(client: AdminClient, kind: NameKind): Promise<string[]> {
+  if (kind === 'vdisk') {
+    return (await client.ask<VDiskView[]>('GET', '/vdisks')).map(({ name }) => name)
+  }
+  return (await client.ask<ClientView[]>('GET', '/clients')).map(({ hostname }) => hostname)
 }

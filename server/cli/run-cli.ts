@@ -4,7 +4,7 @@ import { VERSION } from '#server/version.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { clientCommands } from './client-commands.ts'
 import { UsageError, withCommonOptions } from './command.ts'
-import { completeNames } from './completion.ts'
+import { COMPLETION_FLAG, completeNames } from './completion.ts'
 import { bootsCommand, serveCommand, statusCommand } from './server-commands.ts'
 import type { Terminal } from './terminal.ts'
 import { vdiskCommands } from './vdisk-commands.ts'
@@ -15,6 +15,11 @@ export type ExitStatus = (typeof EXIT_STATUS)[keyof typeof EXIT_STATUS]
 
 /** Runs one command line; returns when the command is done, for `serve` when the server stopped. */
 export async function runCli(args: readonly string[], terminal: Terminal): Promise<ExitStatus> {
+  const names = args.includes(COMPLETION_FLAG) ? await completeNames(args) : []
+  if (names.length > 0) {
+    terminal.out(`${names.join('\n')}\n`)
+    return EXIT_STATUS.ok
+  }
   try {
     await createCli(args, terminal).parseAsync()
     return EXIT_STATUS.ok
@@ -33,7 +38,7 @@ function createCli(args: readonly string[], terminal: Terminal) {
   return (
     [serveCommand, statusCommand, vdiskCommands, clientCommands, bootsCommand]
       .reduce((cli, add) => add(cli, terminal), cli)
-      .completion('completion', 'Print the completion script for the shell', completeNames)
+      .completion('completion', 'Print the completion script for the shell')
       .usage('$0 COMMAND\n\nStreams operating systems to machines without a disk.')
       .example('$0 serve', 'start the server')
       .example('$0 vdisk import debian.img', 'make a vDisk of an image')
