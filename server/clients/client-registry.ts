@@ -66,6 +66,8 @@ export class ClientRegistry {
   readonly changes = new ChangeFeed<string>()
   readonly #store: StateStore
   readonly #options: ClientRegistryOptions
+  /** Tail of the queue of transactions. */
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(options: ClientRegistryOptions) {
     this.#store = options.store
@@ -85,7 +87,7 @@ export class ClientRegistry {
         'Cannot tell which machine this is: it reports no MAC address and no UUID of its own',
       )
     }
-    return await transactUntilWritten(this.#store, async () => {
+    return await this.#transact(async () => {
       const known = await this.#match(facts)
       return known === undefined
         ? await this.#register(facts, address)
@@ -146,7 +148,7 @@ export class ClientRegistry {
   /** @throws {BootwireError} INVALID_ARGUMENT, ALREADY_EXISTS, NOT_FOUND */
   async rename(id: string, hostname: string): Promise<ClientRecord> {
     assertHostName(hostname)
-    const renamed = await transactUntilWritten(this.#store, async () => {
+    const renamed = await this.#transact(async () => {
       const found = await this.#require(id)
       const client = { ...found.client, hostname }
       if (hostname === found.client.hostname) return unchanged(client)
@@ -172,7 +174,7 @@ export class ClientRegistry {
 
   /** Forgets the client with its name and machine-id; the same machine is new when it comes again. */
   async remove(id: string): Promise<void> {
-    await transactUntilWritten(this.#store, async () => {
+    await this.#transact(async () => {
       const found = await this.#require(id)
       const indexes = [CLIENT_HOSTNAME_KEYS + found.client.hostname, CLIENT_UNCONFIRMED_KEYS + id]
       indexes.push(...(await this.#ownIndexes(found.client)))
@@ -183,6 +185,16 @@ export class ClientRegistry {
       }
     })
     this.changes.emit(id)
+  }
+
+  /**
+   * One after the other within this server: when a site is switched on, a thousand new clients at
+   * once would otherwise fight for the next host name. Conditions guard against other servers.
+   */
+  #transact<Result>(attempt: () => Promise<Attempt<Result>>): Promise<Result> {
+    const result = this.#last.then(() => transactUntilWritten(this.#store, attempt))
+    this.#last = result.catch(() => undefined) // whoever asked is told; the queue goes on
+    return result
   }
 
   async #match(facts: MachineFacts): Promise<FoundClient | undefined> {
@@ -291,7 +303,7 @@ export class ClientRegistry {
     change: (client: ClientRecord) => ClientRecord,
     options: { readonly confirms?: boolean; readonly silent?: boolean } = {},
   ): Promise<ClientRecord> {
-    const changed = await transactUntilWritten(this.#store, async () => {
+    const changed = await this.#transact(async () => {
       const found = await this.#require(id)
       const client = change(found.client)
       const changes: StateChange[] = [put(CLIENT_KEYS + id, client)]

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import {
+  chooseClient,
+  factsFromBoot,
+  isAnonymous,
+  mergeFacts,
+  normalizeMac,
+  usableFacts,
+} from '#server/clients/client-matching.ts'
+import type { ClientRecord } from '#server/state/records.ts'
+
+const MAC_A = '52:54:00:00:00:0a'
+const MAC_B = '52:54:00:00:00:0b'
+const UUID_A = 'aaaaaaaa-1111-4222-8333-444444444444'
+const UUID_B = 'bbbbbbbb-1111-4222-8333-444444444444'
+const off = () => false
+const running = () => true
+
+function client(id: string, macs: string[], uuid?: string): ClientRecord {
+  return {
+    id,
+    state: 'approved',
+    hostname: id,
+    machineId: '0'.repeat(32),
+    facts: { macs, ...(uuid !== undefined && { uuid }) },
+    assignments: [],
+    firstSeenMs: 0,
+    lastSeenMs: 0,
+  }
+}
+
+describe('chooseClient()', () => {
+  it('takes the client with the MAC', () => {
+    const known = client('a', [MAC_A])
+    assert.equal(chooseClient({ macs: [MAC_A] }, [known], undefined, running), known)
+  })
+
+  it('takes the client with the MAC when one side has no UUID', () => {
+    const known = client('a', [MAC_A], UUID_A)
+    assert.equal(chooseClient({ macs: [MAC_A] }, [known], undefined, running), known)
+    const bare = client('b', [MAC_A])
+    assert.equal(chooseClient({ macs: [MAC_A], uuid: UUID_A }, [bare], undefined, running), bare)
+  })
+
+  it('takes the client of the MAC before the client of the UUID', () => {
+    const byMac = client('a', [MAC_A])
+    const byUuid = client('b', [MAC_B], UUID_B)
+    assert.equal(chooseClient({ macs: [MAC_A], uuid: UUID_B }, [byMac], byUuid, off), byMac)
+  })
+
+  it('does not take the client of the MAC when the machine has another UUID', () => {
+    const moved = client('a', [MAC_A], UUID_A)
+    assert.equal(chooseClient({ macs: [MAC_A], uuid: UUID_B }, [moved], undefined, off), undefined)
+  })
+
+  it('takes the client of the UUID when its network card was changed', () => {
+    const known = client('a', [MAC_A], UUID_A)
+    assert.equal(chooseClient({ macs: [MAC_B], uuid: UUID_A }, [], known, off), known)
+  })
+
+  it('does not take the client of the UUID while that client runs: it is a clone', () => {
+    const known = client('a', [MAC_A], UUID_A)
+    assert.equal(chooseClient({ macs: [MAC_B], uuid: UUID_A }, [], known, running), undefined)
+  })
+})
+
+describe('usableFacts()', () => {
+  it('drops placeholders, which identify nobody', () => {
+    const facts = usableFacts({
+      macs: ['00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff', MAC_A, MAC_A],
+      uuid: '03000200-0400-0500-0006-000700080009',
+      systemSerial: 'To Be Filled By O.E.M.',
+      boardSerial: 'None',
+      product: 'X1',
+    })
+    assert.deepEqual(facts, { macs: [MAC_A], product: 'X1' })
+  })
+
+  it('drops all-zero and all-FF UUIDs and keeps real ones in lower case', () => {
+    const uuidOf = (uuid: string) => usableFacts({ macs: [], uuid }).uuid
+    assert.equal(uuidOf('00000000-0000-0000-0000-000000000000'), undefined)
+    assert.equal(uuidOf('FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF'), undefined)
+    assert.equal(uuidOf(UUID_A.toUpperCase()), UUID_A)
+  })
+})
+
+it('factsFromBoot() reads MACs in the forms of iPXE and leaves out what is none', () => {
+  assert.deepEqual(factsFromBoot({ mac: '52-54-00-00-00-0A' }).macs, [MAC_A])
+  assert.deepEqual(factsFromBoot({ mac: '${net0/mac}', uuid: '' }), { macs: [] })
+  assert.deepEqual(factsFromBoot({ uuid: 'x'.repeat(200), serial: 'S1' }), {
+    macs: [],
+    systemSerial: 'S1',
+  })
+})
+
+it('normalizeMac() returns undefined for what is no MAC', () => {
+  for (const text of ['', '52:54:00:00:00', '52:54:00:00:00:0g', 'client-1', '525400000a']) {
+    assert.equal(normalizeMac(text), undefined, text)
+  }
+})
+
+it('isAnonymous() is true when only facts that many machines share are there', () => {
+  assert.ok(isAnonymous({ macs: [], systemSerial: 'S1' }))
+  assert.ok(!isAnonymous({ macs: [MAC_A] }))
+  assert.ok(!isAnonymous({ macs: [], uuid: UUID_A }))
+})
+
+it('mergeFacts() keeps MACs known from earlier boots behind the reported ones, bounded', () => {
+  const known = { macs: [MAC_A, MAC_B], uuid: UUID_A, product: 'X1' }
+  const merged = mergeFacts(known, { macs: [MAC_B] })
+  assert.deepEqual(merged, { macs: [MAC_B, MAC_A], uuid: UUID_A, product: 'X1' })
+  const many = Array.from(
+    { length: 32 },
+    (_, n) => `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`,
+  )
+  assert.deepEqual(mergeFacts(known, { macs: many }).macs, many)
+})
