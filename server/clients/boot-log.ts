@@ -163,7 +163,7 @@ export class BootLog {
     // A session may still speak of a boot whose client was removed: that is not written any more.
     if (this.#boots.get(memoryKey(boot.record.clientId, boot.record.bootId)) !== boot) return
     this.#unsaved.add(boot)
-    this.#timer ??= setTimeout(() => void this.save(), SAVE_DELAY_MS)
+    this.#timer ??= setTimeout(() => void this.save(), SAVE_DELAY_MS).unref()
   }
 
   #loseOthers(clientId: string): void {
