@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { createLog, type LogOptions } from '#server/log.ts'
+
+function linesOf(options: LogOptions, act: (log: ReturnType<typeof createLog>) => void): string[] {
+  const lines: string[] = []
+  act(createLog(options, (line) => lines.push(line)))
+  return lines
+}
+
+it('createLog() writes a line for a person: time, level, text, fields', () => {
+  const [line = ''] = linesOf({ json: false, level: 'info' }, (log) => {
+    log.child({ client: 'client-1' }).warn({ bytes: 12, text: 'two words' }, 'slow')
+  })
+  assert.match(
+    line,
+    /^\d{4}-\d\d-\d\dT[\d:.]+Z warn {2}slow client=client-1 bytes=12 text="two words"\n$/,
+  )
+})
+
+it('createLog() keeps the stack of an error in the log', () => {
+  const [line = ''] = linesOf({ json: false, level: 'info' }, (log) => {
+    log.error({ err: new Error('broken') }, 'failed')
+  })
+  assert.match(line, /error failed err=Error: broken\n\s+at /)
+})
+
+it('createLog() writes JSON when asked, and nothing below its level', () => {
+  const lines = linesOf({ json: true, level: 'warn' }, (log) => {
+    log.info('quiet')
+    log.warn({ port: 1 }, 'loud')
+  })
+  assert.deepEqual(
+    lines.map((line) => ({ ...(JSON.parse(line) as object), time: 0 })),
+    [{ level: 40, time: 0, port: 1, msg: 'loud' }],
+  )
+})
