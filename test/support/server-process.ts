@@ -1,0 +1,102 @@
+/** The program `bootwire` as its users run it: a server process, and commands beside it. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+const MAIN = join(import.meta.dirname, '../../server/main.ts')
+
+/** Starting takes a second on a busy machine; longer means that it hangs. */
+const READY_TIMEOUT_MS = 30_000
+
+const READY_LINE =
+  /^bootwire: ready http:\/\/(?<address>[^ ]+):(?<http>\d+) tls (?<tls>\d+) pin (?<pin>[\w-]{43})$/
+
+export interface CommandResult {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface ServerProcess extends AsyncDisposable {
+  readonly httpPort: number
+  readonly tlsPort: number
+  readonly pin: string
+  /** Everything it wrote to stderr so far. */
+  readonly log: () => string
+  /** Runs a command against this server. */
+  readonly run: (...args: string[]) => Promise<CommandResult>
+  /** Runs a command that must succeed and returns its JSON. */
+  readonly json: <Result>(...args: string[]) => Promise<Result>
+  /** Sends the signal and returns the exit status, null when the signal killed it. */
+  readonly stop: (signal: NodeJS.Signals) => Promise<number | null>
+}
+
+/** Runs one command line to its end. */
+export async function runBootwire(...args: string[]): Promise<CommandResult> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (part) => (output.stdout += String(part)))
+  child.stderr.on('data', (part) => (output.stderr += String(part)))
+  const [status] = (await once(child, 'close')) as [number | null]
+  return { status, ...output }
+}
+
+/** Starts a server on free ports and returns when it is ready. */
+export async function startServerProcess(
+  stateFolder: string,
+  ...args: string[]
+): Promise<ServerProcess> {
+  const ports = ['--address', '127.0.0.1', '--http-port', '0', '--tls-port', '0']
+  const child = spawn(
+    process.execPath,
+    [MAIN, 'serve', '--state', stateFolder, ...ports, ...args],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  )
+  let log = ''
+  child.stderr.on('data', (part) => (log += String(part)))
+  const ready = await readyLine(child, () => log)
+  const run = (...command: string[]) => runBootwire('--state', stateFolder, ...command)
+  const stop = (signal: NodeJS.Signals) => stopProcess(child, signal)
+  return {
+    httpPort: Number(ready['http']),
+    tlsPort: Number(ready['tls']),
+    pin: ready['pin'] ?? '',
+    log: () => log,
+    run,
+    json: async <Result>(...command: string[]) => {
+      const result = await run(...command, '--json')
+      if (result.status !== 0) throw new Error(`${command.join(' ')}: ${result.stderr}`)
+      return JSON.parse(result.stdout) as Result
+    },
+    stop,
+    [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')),
+  }
+}
+
+async function readyLine(
+  child: ChildProcess,
+  log: () => string,
+): Promise<Readonly<Record<string, string>>> {
+  const timer = setTimeout(() => child.kill('SIGKILL'), READY_TIMEOUT_MS)
+  try {
+    if (child.stdout === null) throw new Error('the server has no stdout')
+    for await (const line of createInterface({ input: child.stdout })) {
+      const groups = READY_LINE.exec(line)?.groups
+      if (groups !== undefined) return groups
+    }
+  } finally {
+    clearTimeout(timer)
+  }
+  throw new Error(`the server did not become ready: ${log()}`)
+}
+
+async function stopProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) {
+    child.kill(signal)
+    await once(child, 'exit')
+  }
+  return child.exitCode
+}
