@@ -183,6 +183,11 @@ describe('bootwire serve', TIMEOUT, () => {
 
     await using after = await startServerProcess(state, ...args)
     assert.equal(after.pin, before.pin)
+    const interrupted = await after.json<BootView[]>('boots')
+    assert.deepEqual(
+      interrupted.map(({ end }) => end),
+      ['lost'],
+    )
     const back = await TestAgent.connect(after.tlsPort)
     back.say(hello())
     const again = await back.nextMessage('identity')

@@ -94,6 +94,20 @@ describe('identify()', () => {
     assert.equal((await registry.list()).length, 1)
   })
 
+  it('registers one client when the same new machine comes to two servers at once', async () => {
+    const { registry, store } = createRegistry()
+    const other = createRegistry({ store }).registry
+    const facts = { macs: [mac(1)] }
+    const clients = await Promise.all([
+      registry.identify(facts, ADDRESS),
+      other.identify(facts, ADDRESS),
+      registry.identify({ macs: [mac(2)] }, ADDRESS),
+      other.identify({ macs: [mac(3)] }, ADDRESS),
+    ])
+    assert.equal(clients[0].id, clients[1].id)
+    assert.equal(new Set(clients.map(({ hostname }) => hostname)).size, 3)
+  })
+
   it('gives many new machines that come at once different names', async () => {
     const { registry } = createRegistry()
     const clients = await Promise.all(
