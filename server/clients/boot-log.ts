@@ -2,8 +2,8 @@
  * The timeline of every boot: the flight recorder of the fleet.
  *
  * Running boots are held in memory and saved together, at most one batch per `SAVE_DELAY_MS`, so
- * that machines that boot in a loop cannot keep the disk busy; the end of a boot is saved at once.
- * What a killed server loses is the last `SAVE_DELAY_MS`.
+ * that machines that boot in a loop cannot keep the disk busy; which version a boot runs on, and its
+ * end, are saved at once. What a killed server loses is the last `SAVE_DELAY_MS` of the rest.
  */
 import { randomBytes } from 'node:crypto'
 import type { Log } from '#server/log.ts'

@@ -59,7 +59,7 @@ export interface SessionSocket {
 export interface SessionServices {
   readonly registry: Pick<ClientRegistry, 'identify' | 'get' | 'rememberChoice'>
   readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'tryGet'>
-  readonly boots: Pick<BootLog, 'resume' | 'end'>
+  readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
   readonly versions: OpenVersions
   readonly frames: FramePool
   readonly sessions: SessionTable
@@ -257,23 +257,30 @@ export class Session implements TableSession {
   }
 
   async #stream(version: VersionRecord): Promise<void> {
-    const { versions, registry, frames } = this.#services
+    const { versions, registry, boots } = this.#services
     const lease = await versions.acquire(version.versionId)
     if (this.#isClosed()) return lease.release()
-    const { clientId, boot } = this.#known()
     this.#lease = lease
-    this.#sender = new ChunkSender({
-      reader: lease.reader,
-      frames,
+    const { clientId, boot } = this.#known()
+    boot.opened(version.vdisk, version.versionId)
+    // Durable before a root runs on it: whatever happens, this boot gets the same version again.
+    await boots.save()
+    if (this.#isClosed()) return
+    this.#sender = this.#createSender(lease)
+    this.#state = 'open'
+    this.#send(openedMessage(version, lease.reader.chunkBytes))
+    this.#log.info({ vdisk: version.vdisk, versionId: version.versionId }, 'vDisk opened')
+    await registry.rememberChoice(clientId, version.vdisk)
+  }
+
+  #createSender({ reader }: VersionLease): ChunkSender {
+    return new ChunkSender({
+      reader,
+      frames: this.#services.frames,
       send: (frame, sent) => this.#sendFrame(frame, sent),
       bufferedBytes: () => this.#socket.bufferedBytes,
       onFailure: (error, request) => this.#failChunk(error, request),
     })
-    this.#state = 'open'
-    boot.opened(version.vdisk, version.versionId)
-    this.#send(openedMessage(version, lease.reader.chunkBytes))
-    this.#log.info({ vdisk: version.vdisk, versionId: version.versionId }, 'vDisk opened')
-    await registry.rememberChoice(clientId, version.vdisk)
   }
 
   #bye(reason: 'poweroff' | 'reboot' | 'halt' | 'kexec'): void {
