@@ -4,46 +4,61 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { Socket } from 'node:net'
 import type { ServerKey } from './tls/server-key.ts'
 
-/** A request is a line and a few headers; whoever needs longer is not one of ours. */
-const HEADERS_TIMEOUT_MS = 5000
-const REQUEST_TIMEOUT_MS = 10_000
+export interface HttpTimeouts {
+  /** A request is a line and a few headers; whoever needs longer for them is not one of ours. */
+  readonly headersMs: number
+  readonly requestMs: number
+  /** How often the two above are looked at. */
+  readonly checkIntervalMs: number
+  /** A TLS handshake takes milliseconds; over a slow line with losses a few seconds. */
+  readonly tlsHandshakeMs: number
+  /** A download that stands still this long is given up; iPXE asks again. */
+  readonly idleMs: number
+}
 
-/** How often the two above are looked at. */
-const TIMEOUT_CHECK_INTERVAL_MS = 1000
-
-/** A TLS handshake takes milliseconds; a slow line with losses a few seconds. */
-const TLS_HANDSHAKE_TIMEOUT_MS = 10_000
-
-/** A download that stands still this long is given up; iPXE asks again. */
-const IDLE_TIMEOUT_MS = 60_000
+export const HTTP_TIMEOUTS: HttpTimeouts = {
+  headersMs: 5000,
+  requestMs: 10_000,
+  checkIntervalMs: 1000,
+  tlsHandshakeMs: 10_000,
+  idleMs: 60_000,
+}
 
 /** Sockets at once per listener: a full site's agents, and as many again that boot. */
 const CONNECTIONS_MAX = 20_000
 
-const HTTP_OPTIONS = {
-  headersTimeout: HEADERS_TIMEOUT_MS,
-  requestTimeout: REQUEST_TIMEOUT_MS,
-  connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
-}
-
-export function createBootServer(): HttpServer {
-  const server = createServer(HTTP_OPTIONS)
-  server.setTimeout(IDLE_TIMEOUT_MS)
-  server.maxConnections = CONNECTIONS_MAX
-  followSockets(server)
-  return server
+export function createBootServer(timeouts: HttpTimeouts = HTTP_TIMEOUTS): HttpServer {
+  return bounded(createServer(httpOptions(timeouts)), timeouts)
 }
 
 /** Agents speak TLS 1.3 (PROTOCOL.md §1), and nothing else comes here. */
-export function createAgentServer(key: ServerKey): TlsServer {
+export function createAgentServer(
+  key: ServerKey,
+  timeouts: HttpTimeouts = HTTP_TIMEOUTS,
+): TlsServer {
   const server = createTlsServer({
-    ...HTTP_OPTIONS,
+    ...httpOptions(timeouts),
     key: key.keyPem,
     cert: key.certPem,
     minVersion: 'TLSv1.3',
-    handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
+    handshakeTimeout: timeouts.tlsHandshakeMs,
   })
-  server.setTimeout(IDLE_TIMEOUT_MS)
+  return bounded(server, timeouts)
+}
+
+function httpOptions({ headersMs, requestMs, checkIntervalMs }: HttpTimeouts) {
+  return {
+    headersTimeout: headersMs,
+    requestTimeout: requestMs,
+    connectionsCheckingInterval: checkIntervalMs,
+  }
+}
+
+function bounded<Server extends HttpServer | TlsServer>(
+  server: Server,
+  { idleMs }: HttpTimeouts,
+): Server {
+  server.setTimeout(idleMs)
   server.maxConnections = CONNECTIONS_MAX
   followSockets(server)
   return server
