@@ -1,6 +1,6 @@
 /** What `bootwire serve` can be told, checked before anything is opened. */
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { BootwireError } from '#shared/errors.ts'
 import { assertHostnamePattern, DEFAULT_HOSTNAME_PATTERN } from './clients/hostname-pattern.ts'
 import { parseUnknownPolicy, type UnknownPolicy } from './clients/unknown-policy.ts'
@@ -58,11 +58,11 @@ export function defaultServeOptions(): ServeOptions {
 export function serveConfig(options: ServeOptions): ServeConfig {
   assertHostnamePattern(options.hostnamePattern)
   return {
-    stateFolder: options.state,
+    stateFolder: resolve(options.state),
     address: options.address,
     httpPort: port('--http-port', options.httpPort),
     tlsPort: port('--tls-port', options.tlsPort),
-    agentImagePath: options.agentImage,
+    agentImagePath: resolve(options.agentImage),
     unknownClients: parseUnknownPolicy(options.unknownClients),
     hostnamePattern: options.hostnamePattern,
     menuSeconds: wholeNumber('--menu-seconds', options.menuSeconds, MENU_SECONDS_MAX),

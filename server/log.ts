@@ -3,6 +3,7 @@
  * it known that pino writes it.
  */
 import { type DestinationStream, type Logger, pino } from 'pino'
+import { printable } from './printable.ts'
 
 export type Log = Logger
 
@@ -33,11 +34,13 @@ function humanLine(line: string): string {
   const rest = Object.entries(fields)
     .filter(([key]) => !OWN_KEYS.has(key))
     .map(([key, value]) => ` ${key}=${humanValue(value)}`)
-  return `${time} ${level.padEnd(5)} ${(fields['msg'] ?? '') as string}${rest.join('')}\n`
+  return `${time} ${level.padEnd(5)} ${printable((fields['msg'] ?? '') as string)}${rest.join('')}\n`
 }
 
 function humanValue(value: unknown): string {
-  if (typeof value === 'object' && value !== null && 'stack' in value) return String(value.stack)
-  if (typeof value === 'string' && /^[^\s"=]+$/.test(value)) return value
-  return JSON.stringify(value)
+  if (typeof value === 'object' && value !== null && 'stack' in value) {
+    return String(value.stack).split('\n').map(printable).join('\n')
+  }
+  if (typeof value === 'string' && /^[\w.:/@+-]+$/.test(value)) return value
+  return printable(JSON.stringify(value))
 }

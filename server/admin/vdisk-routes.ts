@@ -3,7 +3,7 @@
 import type * as v from 'valibot'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import type { Log } from '#server/log.ts'
-import type { KernelRecord } from '#server/state/records.ts'
+import type { ClientRecord, KernelRecord } from '#server/state/records.ts'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
 import type { VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
@@ -48,8 +48,7 @@ export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
     {
       method: 'GET',
       path: '/vdisks/:name',
-      handle: async ({ params }) =>
-        await viewOf(services, await services.catalog.get(params['name'] ?? '')),
+      handle: async ({ params }) => await showVDisk(services, params['name'] ?? ''),
     },
     {
       method: 'POST',
@@ -68,7 +67,13 @@ export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
 
 async function listVDisks(services: VDiskRoutesServices): Promise<VDiskView[]> {
   const vdisks = await services.catalog.list()
-  return await Promise.all(vdisks.map((vdisk) => viewOf(services, vdisk)))
+  const clients = await services.registry.list()
+  return vdisks.map((vdisk) => viewOf(services, vdisk, clients))
+}
+
+async function showVDisk(services: VDiskRoutesServices, name: string): Promise<VDiskView> {
+  const vdisk = await services.catalog.get(name)
+  return viewOf(services, vdisk, await services.registry.list())
 }
 
 async function importVDisk(
@@ -110,7 +115,7 @@ async function importReserved(
   signal.throwIfAborted()
   const { warnings, ...found } = imported
   const vdisk = await services.catalog.register({ name, title, ...found })
-  return { vdisk: await viewOf(services, vdisk), warnings }
+  return { vdisk: viewOf(services, vdisk, await services.registry.list()), warnings }
 }
 
 async function removeVDisk(
@@ -119,7 +124,7 @@ async function removeVDisk(
   force: boolean,
 ): Promise<{ readonly removed: string; readonly unassignedFrom: readonly string[] }> {
   await catalog.get(name)
-  const clients = await clientsWith(registry, name)
+  const clients = idsWith(await registry.list(), name)
   if (clients.length > 0 && !force) {
     throw new BootwireError(
       'IN_USE',
@@ -131,22 +136,22 @@ async function removeVDisk(
   return { removed: name, unassignedFrom: clients }
 }
 
-async function viewOf(
-  { registry, versions }: Pick<VDiskRoutesServices, 'registry' | 'versions'>,
+function viewOf(
+  { versions }: Pick<VDiskRoutesServices, 'versions'>,
   vdisk: VDisk,
-): Promise<VDiskView> {
+  clients: readonly ClientRecord[],
+): VDiskView {
   return {
     ...vdisk.record,
     versions: vdisk.versions,
-    clientIds: await clientsWith(registry, vdisk.record.name),
+    clientIds: idsWith(clients, vdisk.record.name),
     sessionCount: vdisk.versions
       .map(({ versionId }) => versions.leaseCount(versionId))
       .reduce((sum, count) => sum + count, 0),
   }
 }
 
-async function clientsWith(registry: ClientRegistry, vdisk: string): Promise<string[]> {
-  const clients = await registry.list()
+function idsWith(clients: readonly ClientRecord[], vdisk: string): string[] {
   return clients.filter(({ assignments }) => assignments.includes(vdisk)).map(({ id }) => id)
 }
 

@@ -1,11 +1,12 @@
 /** Text for people: tables, pairs, times and durations. Pure. */
+import { printable } from '#server/printable.ts'
 
 /** Columns are as wide as their widest cell; the last is not padded. */
 export function formatTable(
   headers: readonly string[],
   rows: readonly (readonly string[])[],
 ): string {
-  const lines = [headers, ...rows]
+  const lines = [headers, ...rows].map((line) => line.map(printable))
   const widths = headers.map((_, column) =>
     Math.max(...lines.map((line) => line[column]?.length ?? 0)),
   )
@@ -17,7 +18,7 @@ export function formatPairs(pairs: readonly (readonly [string, string | undefine
   const width = Math.max(...pairs.map(([name]) => name.length))
   return pairs
     .filter(([, value]) => value !== undefined && value !== '')
-    .map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`)
+    .map(([name, value = '']) => `  ${name.padEnd(width)}  ${printable(value)}\n`)
     .join('')
 }
 

@@ -1,5 +1,6 @@
 /** Boots as text: one line for the whole, one for its timeline. Pure. */
 
+import { printable } from '#server/printable.ts'
 import type { BootRecord } from '#server/state/records.ts'
 import { formatBytes } from '#shared/units.ts'
 import { formatDuration, formatTime } from './table.ts'
@@ -23,7 +24,7 @@ export function formatBoot(boot: BootRecord): string {
     formatEnd(boot),
     formatBytes(boot.wireBytes),
   ]
-  const notices = boot.notices.map(({ level, message }) => `    ${level}: ${message}\n`)
+  const notices = boot.notices.map(({ level, message }) => `    ${level}: ${printable(message)}\n`)
   return `  ${what.join('  ')}\n    ${formatTimeline(boot)}\n${notices.join('')}`
 }
 

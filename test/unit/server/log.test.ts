@@ -18,6 +18,13 @@ it('createLog() writes a line for a person: time, level, text, fields', () => {
   )
 })
 
+it('createLog() shows control characters of peers and does not obey them', () => {
+  const [line = ''] = linesOf({ json: false, level: 'info' }, (log) => {
+    log.info({ vdisk: '\u001b[2J', name: '\u009b2J' }, 'cannot open "\u001b[2J"')
+  })
+  assert.match(line, /cannot open "\\x1b\[2J" vdisk="\\u001b\[2J" name="\\x9b2J"\n$/)
+})
+
 it('createLog() keeps the stack of an error in the log', () => {
   const [line = ''] = linesOf({ json: false, level: 'info' }, (log) => {
     log.error({ err: new Error('broken') }, 'failed')

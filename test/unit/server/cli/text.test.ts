@@ -32,6 +32,12 @@ it('formatPairs() leaves out what has no value', () => {
   )
 })
 
+it('tables and pairs show control characters of unknown machines and do not obey them', () => {
+  const serial = '\u001b]0;owned\u0007\n'
+  assert.equal(formatTable(['A', 'B'], [[serial, '']]).split('\n')[1], '\\x1b]0;owned\\x07\\x0a  ')
+  assert.equal(formatPairs([['serial', serial]]), '  serial  \\x1b]0;owned\\x07\\x0a\n')
+})
+
 it('formatDuration() chooses units a person would', () => {
   const texts = [0.844, 9.99, 59.4, 60, 185, 7800, 273_600].map(formatDuration)
   assert.deepEqual(texts, [
