@@ -39,6 +39,7 @@ export function createCore(options: CoreOptions): Core {
     hostnamePattern,
     isRunning: (clientId) => sessions.get(clientId) !== undefined,
     now,
+    log,
   })
   const isInUse = (versionId: string) => versions.isInUse(versionId)
   const catalog = new VDiskCatalog({ store, chunkStore, bootFiles, isInUse, now, log })

@@ -8,6 +8,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
+import type { Log } from '#server/log.ts'
 import { ChangeFeed } from '#server/state/change-feed.ts'
 import {
   CLIENT_HOSTNAME_KEYS,
@@ -53,6 +54,7 @@ export interface ClientRegistryOptions {
   /** True when the client has a session right now. */
   readonly isRunning: (clientId: string) => boolean
   readonly now: () => number
+  readonly log: Log
   readonly unconfirmedMax?: number
 }
 
@@ -87,12 +89,20 @@ export class ClientRegistry {
         'Cannot tell which machine this is: it reports no MAC address and no UUID of its own',
       )
     }
-    return await this.#transact(async () => {
-      const known = await this.#match(facts)
-      return known === undefined
-        ? await this.#register(facts, address)
-        : await this.#seeAgain(known, facts, address)
-    })
+    const before = await this.#match(facts)
+    try {
+      return await this.#transact(async () => {
+        const known = await this.#match(facts)
+        return known === undefined
+          ? await this.#register(facts, address)
+          : await this.#seeAgain(known, facts, address)
+      })
+    } catch (error) {
+      if (before === undefined || error instanceof BootwireError) throw error
+      // A root may run on this machine: a full disk here must not keep it from coming back.
+      this.#options.log.error({ err: error }, 'cannot note that a client was seen')
+      return before.client
+    }
   }
 
   async get(id: string): Promise<ClientRecord | undefined> {

@@ -213,7 +213,10 @@ export class Session implements TableSession {
     const client = await registry.identify(hello.facts, this.#address)
     const boot = await boots.resume(client.id, hello.bootId, kernelStartedAtMs)
     const resumes = boot.record.versionId !== undefined
-    if (this.#isClosed()) return
+    if (this.#isClosed()) {
+      if (!boot.attached) await boots.end(boot, 'lost')
+      return
+    }
     boot.attached = true
     this.#identified = { clientId: client.id, boot, kernelStartedAtMs, resumes }
     this.#log = this.#log.child({ client: client.hostname, bootId: hello.bootId })
@@ -270,7 +273,9 @@ export class Session implements TableSession {
     this.#state = 'open'
     this.#send(openedMessage(version, lease.reader.chunkBytes))
     this.#log.info({ vdisk: version.vdisk, versionId: version.versionId }, 'vDisk opened')
-    await registry.rememberChoice(clientId, version.vdisk)
+    await registry.rememberChoice(clientId, version.vdisk).catch((error: unknown) => {
+      this.#log.error({ err: error }, 'cannot remember the choice of the client')
+    })
   }
 
   #createSender({ reader }: VersionLease): ChunkSender {

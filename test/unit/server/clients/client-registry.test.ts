@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { ClientRegistry } from '#server/clients/client-registry.ts'
 import type { UnknownPolicy } from '#server/clients/unknown-policy.ts'
+import { silentLog } from '#server/log.ts'
 import { CLIENT_MAC_KEYS } from '#server/state/records.ts'
 import { MemoryStateStore } from '#test/support/memory-state-store.ts'
 
@@ -30,6 +31,7 @@ function createRegistry(
     hostnamePattern: options.hostnamePattern ?? 'client-{n}',
     isRunning: (id) => options.running?.has(id) ?? false,
     now: () => clock.nowMs,
+    log: silentLog(),
     ...(unconfirmedMax !== undefined && { unconfirmedMax }),
   })
   const changed: string[] = []
@@ -156,6 +158,17 @@ describe('identify()', () => {
     assert.equal((await registry.identify({ macs: [mac(1)] }, ADDRESS)).lastSeenMs, clock.nowMs)
     const moved = await registry.identify({ macs: [mac(1)] }, '192.0.2.2')
     assert.equal(moved.address, '192.0.2.2')
+  })
+
+  it('still knows a known machine when the database cannot be written', async () => {
+    const { registry, store, clock } = createRegistry()
+    const known = await registry.identify({ macs: [mac(1)] }, ADDRESS)
+    clock.nowMs += 120_000
+    store.transact = async () => {
+      throw new Error('disk full')
+    }
+    assert.deepEqual(await registry.identify({ macs: [mac(1)] }, ADDRESS), known)
+    await assert.rejects(registry.identify({ macs: [mac(2)] }, ADDRESS), /disk full/)
   })
 
   it('skips host names that are given away', async () => {

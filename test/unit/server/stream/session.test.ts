@@ -360,6 +360,26 @@ describe('a lost connection', () => {
   })
 })
 
+describe('a database that cannot be written', () => {
+  it('does not keep a running client from its vDisk', async () => {
+    const core = await createOpenCore()
+    const agent = new Agent(core)
+    await agent.greet()
+    const { versionId } = await agent.open('debian')
+    agent.session.disconnected()
+    core.clock.nowMs += 120_000
+    core.store.transact = async () => {
+      throw new Error('disk full')
+    }
+    const back = new Agent(core)
+    await back.greet()
+    await back.open('debian', versionId)
+    back.ask(1, 0)
+    await back.socket.nextChunk()
+    assert.equal(back.session.state, 'open')
+  })
+})
+
 describe('the record of the boot', () => {
   it('has the phases by the clock of the server, once each, and the bytes sent', async () => {
     const core = await createOpenCore()
@@ -410,6 +430,19 @@ describe('the record of the boot', () => {
     assert.deepEqual(
       [boot.notices[0]?.message, boot.lastStatus?.wireBytesReceived],
       ['notice 0', 8],
+    )
+  })
+
+  it('is lost when the connection is gone before the machine was identified', async () => {
+    const core = await createOpenCore()
+    const agent = new Agent(core)
+    agent.say(hello())
+    await Promise.resolve()
+    agent.session.disconnected()
+    const next = new Agent(core)
+    await next.greet({ mac: '52:54:00:00:00:02', bootId: 'c'.repeat(32) })
+    assert.ok(
+      (await core.boots.list()).every(({ bootId, end }) => bootId !== BOOT_ID || end === 'lost'),
     )
   })
 
