@@ -376,6 +376,7 @@ describe('a database that cannot be written', () => {
     await back.open('debian', versionId)
     back.ask(1, 0)
     await back.socket.nextChunk()
+    await new Promise(setImmediate)
     assert.equal(back.session.state, 'open')
   })
 })
