@@ -54,7 +54,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const key = await ensureServerKey(config.stateFolder)
   const chunkStore = await FileChunkStore.open(storeFolder(config.stateFolder))
   opened.defer(() => chunkStore.close())
-  const bootFiles = new BootFiles(config.stateFolder)
+  const bootFiles = await BootFiles.open(config.stateFolder)
   const { log } = deps
   const core = createCore({ ...config, store, chunkStore, bootFiles, now: Date.now, log })
   opened.defer(() => core.boots.save())

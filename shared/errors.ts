@@ -76,9 +76,10 @@ export const ERROR_KINDS = {
   ),
   FILESYSTEM_UNREADABLE: kind(
     'BW-E208',
-    'Install libguestfs-tools on the server, or run the server as root so that it may mount the image',
+    'Install guestmount on the server (apt install guestmount), or run the server as root so that it may mount the image',
   ),
   TOOL_MISSING: kind('BW-E209', 'Install the named package and try again'),
+  TOOL_FAILED: kind('BW-E211', 'Check what the named program says; it could not do its part'),
   CHUNK_CORRUPT: kind('BW-E210', "Check the server's disk, then import the vDisk again", true),
   // 3xx: between agent and server
   SERVER_UNREACHABLE: kind(

@@ -143,7 +143,7 @@ export class FileVersionWriter implements VersionWriter {
     this.#underway.push(done)
     while (this.#underway.length > this.#batchesMax) {
       await this.#underway[0]
-      this.#underway.splice(0, 1)
+      void this.#underway.shift()
     }
   }
 

@@ -1,0 +1,152 @@
+/**
+ * Imports a disk image as a version: looks what is on it, takes its kernel out, and copies it into
+ * the chunk store. Nothing is left behind when it fails; what it stored before a failure of the
+ * caller goes with the caller's next sweep.
+ */
+import type { BootFiles } from '#server/boot/boot-files.ts'
+import type { Log } from '#server/log.ts'
+import type { KernelRecord } from '#server/state/records.ts'
+import type { ChunkStore, CommittedVersion } from '#server/store/chunk-store.ts'
+import { BootwireError } from '#shared/errors.ts'
+import type { RootLocation } from '#shared/wire/messages.ts'
+import { buildKernelFiles } from './kernel-files.ts'
+import { findKernel } from './kernel-search.ts'
+import { isReadable, MountedImage } from './mounted-image.ts'
+import { type FoundRoot, findRoot, type ImageContent, inspectContent } from './root-search.ts'
+import { inspectSource, readSource, type SourceImage } from './source-image.ts'
+
+export interface ImportRequest {
+  /** A raw image file or a block device, as the server sees it. */
+  readonly path: string
+  /** Number of the partition with the root; found when it is not told. */
+  readonly rootPartition?: number
+}
+
+export interface ImportDeps {
+  readonly store: ChunkStore
+  readonly bootFiles: BootFiles
+  readonly log: Log
+}
+
+export interface ImportProgress {
+  /** What is being done, for a person. */
+  readonly stage: string
+  readonly doneBytes: number
+  readonly totalBytes: number
+}
+
+export interface ImportedImage {
+  readonly committed: CommittedVersion
+  readonly root: RootLocation
+  readonly osName: string
+  /** Absent when the image brings none. */
+  readonly kernel?: KernelRecord
+  /** Sentences a person should read. */
+  readonly warnings: string[]
+}
+
+/**
+ * @throws {BootwireError} IMAGE_MISSING, IMAGE_EMPTY, IMAGE_TRUNCATED, IMAGE_NOT_BOOTABLE,
+ *   FILESYSTEM_UNREADABLE, KERNEL_UNUSABLE, STORE_FULL, TOOL_MISSING, TOOL_FAILED, PERMISSION_DENIED
+ */
+export async function importImage(
+  request: ImportRequest,
+  deps: ImportDeps,
+  onProgress: (progress: ImportProgress) => void,
+  signal: AbortSignal,
+): Promise<ImportedImage> {
+  const warnings: string[] = []
+  const image = await inspectSource(request.path, signal)
+  const report = (stage: string, doneBytes: number) =>
+    onProgress({ stage, doneBytes, totalBytes: image.sizeBytes })
+  report('looking what is on the image', 0)
+  const content = await inspectContent(image, signal)
+  const root = await findRoot(content, request.rootPartition, { ...deps, signal })
+  await using mounted = root.mounted
+  report('taking out kernel and drivers', 0)
+  const kernel = await takeKernel(content, root, deps, { warnings, signal })
+  await mounted[Symbol.asyncDispose]()
+  const committed = await store(image, deps.store, (bytes) => report('storing', bytes), signal)
+  return {
+    committed,
+    root: root.location,
+    osName: root.osName,
+    ...(kernel !== undefined && { kernel }),
+    warnings,
+  }
+}
+
+async function takeKernel(
+  content: ImageContent,
+  root: FoundRoot,
+  { bootFiles, log }: ImportDeps,
+  { warnings, signal }: { readonly warnings: string[]; readonly signal: AbortSignal },
+): Promise<KernelRecord | undefined> {
+  await using stack = new AsyncDisposableStack()
+  const boot = await mountOthers(content, root, { stack, log, signal })
+  const kernel = await findKernel(
+    {
+      root: root.mounted.tree,
+      boot: boot.map(({ tree }) => tree),
+      fsType: root.location.fsType,
+    },
+    warnings,
+  )
+  if (kernel === undefined) {
+    warnings.push(
+      'The image has no kernel with modules: its clients run on the default boot kernel, the one of the oldest vDisk that has one',
+    )
+    return undefined
+  }
+  const id = await bootFiles.add((folder) =>
+    buildKernelFiles(kernel, root.mounted.tree, folder, signal),
+  )
+  log.info({ kernel: kernel.release, id }, 'kernel taken out of the image')
+  return { id, release: kernel.release }
+}
+
+/** Mounts the other file systems, one of which may be the system's /boot. */
+async function mountOthers(
+  { image, fileSystems }: ImageContent,
+  { location }: FoundRoot,
+  parts: {
+    readonly stack: AsyncDisposableStack
+    readonly log: Log
+    readonly signal: AbortSignal
+  },
+): Promise<MountedImage[]> {
+  const others = fileSystems.filter(
+    ({ partition, type }) => partition.number !== location.partition && isReadable(type),
+  )
+  const mounts: MountedImage[] = []
+  for (const fileSystem of others) {
+    try {
+      const request = { image, fileSystem, options: '' }
+      mounts.push(parts.stack.use(await MountedImage.mount(request, parts.signal)))
+    } catch (error) {
+      if (!(error instanceof BootwireError) || error.code !== 'FILESYSTEM_UNREADABLE') throw error
+      parts.log.debug({ err: error }, 'not looked into')
+    }
+  }
+  return mounts
+}
+
+async function store(
+  image: SourceImage,
+  chunkStore: ChunkStore,
+  onBytes: (doneBytes: number) => void,
+  signal: AbortSignal,
+): Promise<CommittedVersion> {
+  const writer = await chunkStore.createVersion()
+  try {
+    let doneBytes = 0
+    for await (const bytes of readSource(image, signal)) {
+      await writer.append(bytes)
+      doneBytes += bytes.length
+      onBytes(doneBytes)
+    }
+    return await writer.commit()
+  } finally {
+    await writer.abort()
+  }
+}
