@@ -186,7 +186,11 @@ describe('open', () => {
       kernel: {
         ...kernel,
         kernelPath: `/files/kernel/${kernel.id}/vmlinuz`,
-        initrdPaths: ['/files/agent.img', `/files/kernel/${kernel.id}/modules.img`],
+        initrdPaths: [
+          '/files/agent.img',
+          `/files/kernel/${kernel.id}/modules.img`,
+          `/files/kernel/${kernel.id}/extra.img`,
+        ],
       },
     })
   })

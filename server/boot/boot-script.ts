@@ -1,0 +1,117 @@
+/**
+ * Renders the iPXE scripts of `ipxe-scripts/`. Pure but for reading the templates once: the same
+ * input gives the same text, byte for byte (`test/golden/ipxe`).
+ */
+import { readFileSync } from 'node:fs'
+import { type BootParameters, renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
+import { BootwireError } from '#shared/errors.ts'
+import { invariant } from '#shared/invariant.ts'
+
+/** One archive of the initramfs. */
+export interface InitrdFile {
+  /** What iPXE calls it; EFI kernels ask for it by this name. */
+  readonly name: string
+  readonly url: string
+}
+
+export interface KernelScript {
+  readonly title: string
+  readonly kernelUrl: string
+  readonly initrds: readonly InitrdFile[]
+  readonly parameters: BootParameters
+  /** The server's own kernel parameters, put behind the others. */
+  readonly kernelParameters: string
+}
+
+export interface MessageScript {
+  readonly reason: string
+  readonly action: string
+  /** Address this machine reached the server at. */
+  readonly server: string
+}
+
+/** An administrator's change reaches a waiting machine this soon; one request each costs nothing. */
+const RETRY_SECONDS = 10
+
+/**
+ * The network as iPXE has it, so that the client need not ask again (kernel:
+ * Documentation/admin-guide/nfs/nfsroot.rst), and the card it lies on. rootfstype: the agent runs from
+ * the initramfs for ever, where a tmpfs could be swapped out.
+ */
+const CLIENT_PARAMETERS =
+  'rootfstype=ramfs ip=${netX/ip}::${netX/gateway}:${netX/netmask}:::none:${netX/dns} BOOTIF=01-${netX/mac:hexhyp}'
+
+/** Screen and serial line alike; systemd's own messages go to the last. */
+const CONSOLE_PARAMETERS = 'console=tty0 console=ttyS0,115200 quiet'
+
+/** x86 kernels take 2047 characters, of which ours are 500. */
+const OWN_PARAMETERS_LENGTH_MAX = 1024
+
+/** No `$`, no `|` or `&`, no control characters: nothing iPXE would make something of. */
+const PLAIN_PARAMETERS = /^[A-Za-z0-9 .,:;=_/@%+-]*$/
+
+const templates = new Map(
+  ['boot', 'kernel', 'message', 'menu'].map((name) => [
+    name,
+    readFileSync(new URL(`../../ipxe-scripts/${name}.ipxe`, import.meta.url), 'utf8'),
+  ]),
+)
+
+/** The script every machine begins with. */
+export function renderEntryScript(): string {
+  return render('boot', {})
+}
+
+export function renderKernelScript(script: KernelScript): string {
+  const { initrds, parameters } = script
+  const args = [
+    ...initrds.map(({ name }) => `initrd=${name}`),
+    CLIENT_PARAMETERS,
+    CONSOLE_PARAMETERS,
+    script.kernelParameters.trim(),
+    renderBootParameters(parameters),
+  ]
+  return render('kernel', {
+    title: plainText(script.title),
+    kernelUrl: script.kernelUrl,
+    kernelArguments: args.filter((arg) => arg !== '').join(' '),
+    initrdCommands: initrds
+      .map(({ name, url }) => `initrd --name ${name} ${url} || goto failed`)
+      .join('\n'),
+  })
+}
+
+export function renderMessageScript({ reason, action, server }: MessageScript): string {
+  return render('message', {
+    reason: plainText(reason),
+    action: plainText(action),
+    server: plainText(server),
+    retrySeconds: String(RETRY_SECONDS),
+    retryMs: String(RETRY_SECONDS * 1000),
+  })
+}
+
+/** @throws {BootwireError} INVALID_ARGUMENT */
+export function assertKernelParameters(text: string): void {
+  if (text.length <= OWN_PARAMETERS_LENGTH_MAX && PLAIN_PARAMETERS.test(text)) return
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot use kernel parameters ${JSON.stringify(text)}: expected at most ${OWN_PARAMETERS_LENGTH_MAX} letters, digits, spaces and .,:;=_/@%+-`,
+  )
+}
+
+function render(name: string, values: Readonly<Record<string, string>>): string {
+  const all: Record<string, string | undefined> = { ...values, menu: templates.get('menu')?.trim() }
+  const template = templates.get(name)
+  invariant(template !== undefined, `template ${name}`)
+  return template.replaceAll(/\{\{([A-Za-z]+)\}\}/g, (_, key: string) => {
+    const value = all[key]
+    invariant(value !== undefined, `${name}.ipxe has a variable ${key} that nobody sets`)
+    return value
+  })
+}
+
+/** Texts hold what people typed; on a script's line they must be nothing but text. */
+function plainText(text: string): string {
+  return text.replaceAll(/[^A-Za-z0-9 .,:;()'"/=_@+-]/g, '?').slice(0, 200)
+}
