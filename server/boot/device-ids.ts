@@ -7,14 +7,14 @@
 /** Bus types of iPXE (include/ipxe/device.h). */
 const IPXE_BUSES: Readonly<Record<string, string>> = { '01': 'pci', '0a': 'usb' }
 
+const BUS_ID = /^([0-9a-f]{2})-([0-9a-f]{2})-([0-9a-f]{2})-([0-9a-f]{2})-([0-9a-f]{2})$/
+
 const PCI_ALIAS = /^pci:v0000([0-9A-F]{4})d(?:0000([0-9A-F]{4})|\*)/
 const USB_ALIAS = /^usb:v([0-9A-F]{4})p([0-9A-F]{4})d/
 
-/** `01:80:86:10:0e`: bus type, vendor, device, each byte in hex. */
+/** `01-80-86-10-0e`: bus type, vendor, device, each byte in hex. */
 export function deviceFromBusId(busId: string): string | undefined {
-  const bytes = /^([0-9a-f]{2}):([0-9a-f]{2}):([0-9a-f]{2}):([0-9a-f]{2}):([0-9a-f]{2})$/.exec(
-    busId,
-  )
+  const bytes = BUS_ID.exec(busId)
   const bus = IPXE_BUSES[bytes?.[1] ?? '']
   if (bytes === null || bus === undefined) return undefined
   return `${bus}:${bytes[2]}${bytes[3]}:${bytes[4]}${bytes[5]}`
