@@ -9,6 +9,7 @@ import type { KernelRecord } from '#server/state/records.ts'
 import type { ChunkStore, CommittedVersion } from '#server/store/chunk-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
+import type { ImageTree } from './image-tree.ts'
 import { buildKernelFiles } from './kernel-files.ts'
 import { findKernel } from './kernel-search.ts'
 import { isReadable, MountedImage } from './mounted-image.ts'
@@ -83,11 +84,10 @@ async function takeKernel(
   { warnings, signal }: { readonly warnings: string[]; readonly signal: AbortSignal },
 ): Promise<KernelRecord | undefined> {
   await using stack = new AsyncDisposableStack()
-  const boot = await mountOthers(content, root, { stack, log, signal })
   const kernel = await findKernel(
     {
       root: root.mounted.tree,
-      boot: boot.map(({ tree }) => tree),
+      openOthers: () => mountOthers(content, root, { stack, log, signal }),
       fsType: root.location.fsType,
     },
     warnings,
@@ -114,21 +114,21 @@ async function mountOthers(
     readonly log: Log
     readonly signal: AbortSignal
   },
-): Promise<MountedImage[]> {
+): Promise<ImageTree[]> {
   const others = fileSystems.filter(
     ({ partition, type }) => partition.number !== location.partition && isReadable(type),
   )
-  const mounts: MountedImage[] = []
+  const trees: ImageTree[] = []
   for (const fileSystem of others) {
     try {
       const request = { image, fileSystem, options: '' }
-      mounts.push(parts.stack.use(await MountedImage.mount(request, parts.signal)))
+      trees.push(parts.stack.use(await MountedImage.mount(request, parts.signal)).tree)
     } catch (error) {
       if (!(error instanceof BootwireError) || error.code !== 'FILESYSTEM_UNREADABLE') throw error
       parts.log.debug({ err: error }, 'not looked into')
     }
   }
-  return mounts
+  return trees
 }
 
 async function store(

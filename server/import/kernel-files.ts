@@ -103,7 +103,11 @@ async function addFirmware(
 ): Promise<void> {
   if (modules.length === 0) return
   const paths = modules.map((module) => tree.pathOf(module))
-  const { stdout } = await runTool('modinfo', ['-F', 'firmware', ...paths], { signal })
+  // Status 1: one of them could not be read, which its loading will say where it matters.
+  const { stdout } = await runTool('modinfo', ['-F', 'firmware', ...paths], {
+    signal,
+    answers: [1],
+  })
   for (const name of new Set(stdout.split('\n').filter(isPlainPath))) {
     for (const suffix of FIRMWARE_SUFFIXES) {
       const found = await tree.add(

@@ -18,8 +18,8 @@ export interface FoundKernel {
 export interface KernelSearch {
   /** Of the root file system: modules, and mostly the kernel. */
   readonly root: ImageTree
-  /** Of partitions that may be the system's /boot. */
-  readonly boot: readonly ImageTree[]
+  /** Opens the other file systems, one of which may be the system's /boot; asked only when needed. */
+  readonly openOthers: () => Promise<readonly ImageTree[]>
   /** The root's type, for which the kernel needs a driver. */
   readonly fsType: string
 }
@@ -73,15 +73,17 @@ export function modulesFolder(release: string): string {
   return `/lib/modules/${release}`
 }
 
-/** Newest first. */
-async function listCandidates({ root, boot }: KernelSearch): Promise<Candidate[]> {
-  const lists = await Promise.all([
-    candidatesIn(root, '/boot'),
-    ...boot.map((tree) => candidatesIn(tree, '')),
-    candidatesBesideModules(root),
-  ])
-  const candidates = lists.flat().filter(({ release }) => RELEASE.test(release))
-  return candidates.sort((a, b) => compareReleases(b.release, a.release))
+/** Newest first. Mounting costs seconds where libguestfs does it, so the root is looked at first. */
+async function listCandidates({ root, openOthers }: KernelSearch): Promise<Candidate[]> {
+  const inRoot = [...(await candidatesIn(root, '/boot')), ...(await candidatesBesideModules(root))]
+  const candidates = inRoot.length > 0 ? inRoot : await candidatesInOthers(await openOthers())
+  return candidates
+    .filter(({ release }) => RELEASE.test(release))
+    .sort((a, b) => compareReleases(b.release, a.release))
+}
+
+async function candidatesInOthers(trees: readonly ImageTree[]): Promise<Candidate[]> {
+  return (await Promise.all(trees.map((tree) => candidatesIn(tree, '')))).flat()
 }
 
 async function candidatesIn(tree: ImageTree, folder: string): Promise<Candidate[]> {

@@ -1,0 +1,363 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { promisify } from 'node:util'
+import { zstdDecompressSync } from 'node:zlib'
+import { BootFiles } from '#server/boot/boot-files.ts'
+import { type ImportedImage, importImage } from '#server/import/import-image.ts'
+import { silentLog } from '#server/log.ts'
+import type { VersionReader } from '#server/store/chunk-store.ts'
+import { FileChunkStore } from '#server/store/file-chunk-store.ts'
+import { chunkCount } from '#shared/chunk/chunk-math.ts'
+import { BootwireError, type ErrorCode } from '#shared/errors.ts'
+import { MiB } from '#shared/units.ts'
+import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
+import {
+  blank,
+  fakeKernel,
+  MODULES,
+  makeDisk,
+  makeExt4,
+  makeMounted,
+  makeSystem,
+  RELEASE,
+  splitBoot,
+} from '#test/support/fake-system.ts'
+import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
+
+const run = promisify(execFile)
+
+/** mkfs.xfs makes nothing smaller. */
+const XFS_BYTES = 300 * MiB
+const BTRFS_BYTES = 128 * MiB
+const EXT4_BYTES = 16 * MiB
+
+describe('importImage', () => {
+  let temporary: TemporaryFolder
+  let store: FileChunkStore
+  let bootFiles: BootFiles
+  /** A system's files, and a bare ext4 image of them. */
+  let system: string
+  let ext4: string
+
+  const path = (name: string) => join(temporary.path, name)
+
+  before(async () => {
+    temporary = await createTemporaryFolder()
+    store = await FileChunkStore.open(path('state/store'))
+    bootFiles = await BootFiles.open(path('state'))
+    system = path('system')
+    ext4 = path('ext4.img')
+    await mkdir(system)
+    await makeSystem(system)
+    await makeExt4(ext4, system, EXT4_BYTES)
+  })
+
+  after(async () => {
+    await store.close()
+    await temporary[Symbol.asyncDispose]()
+  })
+
+  const importIt = async (
+    image: string,
+    options: { readonly rootPartition?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<ImportedImage> => {
+    const { signal = new AbortController().signal, ...request } = options
+    const deps = { store, bootFiles, log: silentLog() }
+    return await importImage({ path: image, ...request }, deps, () => undefined, signal)
+  }
+
+  const assertRefused = async (image: string, code: ErrorCode, message: RegExp) => {
+    const versions = await store.listVersions()
+    await assert.rejects(importIt(image), (error: unknown) => {
+      assert.ok(error instanceof BootwireError, String(error))
+      assert.equal(error.code, code)
+      assert.match(error.message, message)
+      return true
+    })
+    assert.deepEqual(await store.listVersions(), versions)
+    assert.ok((await readdir(path('state/boot/kernel'))).every((name) => !name.startsWith('new-')))
+  }
+
+  const newSystem = async (name: string, options: Parameters<typeof makeSystem>[1]) => {
+    const folder = path(name)
+    await mkdir(folder)
+    await makeSystem(folder, options)
+    const image = path(`${name}.img`)
+    await makeExt4(image, folder)
+    return image
+  }
+
+  it('takes a bare ext4 file system, byte for byte', async () => {
+    const imported = await importIt(ext4)
+    assert.deepEqual(imported.root, { partition: 0, fsType: 'ext4', options: '' })
+    assert.equal(imported.osName, 'Test Linux 1')
+    assert.deepEqual(imported.warnings, [])
+    assert.equal(imported.committed.sizeBytes, EXT4_BYTES)
+    assert.equal(await hashOfVersion(imported), hashOf(await readFile(ext4)))
+  })
+
+  it('gives the same version id for the same content', async () => {
+    const [first, second] = [await importIt(ext4), await importIt(ext4)]
+    assert.deepEqual(second, first)
+  })
+
+  it('takes out the kernel, and drivers in two archives', async () => {
+    const { kernel } = await importIt(ext4)
+    const id = hashOf(fakeKernel(RELEASE))
+    assert.deepEqual(kernel, { id, release: RELEASE })
+    assert.deepEqual(await readFile(bootFile(id, 'vmlinuz')), fakeKernel(RELEASE))
+    const base = await drivers(id, 'modules.img')
+    const wanted = [
+      'btrfs',
+      'crc32c_generic',
+      'e1000',
+      'ext4',
+      'nbd',
+      'virtio_net',
+      'virtio_pci',
+      'xfs',
+    ]
+    assert.deepEqual(base, wanted)
+    assert.deepEqual(await drivers(id, 'extra.img'), ['rare'])
+    assert.equal(
+      await textIn(id, 'extra.img', 'usr/lib/firmware/rare/rare.bin'),
+      'firmware of the rare card',
+    )
+    assert.match(
+      await textIn(id, 'extra.img', `usr/lib/modules/${RELEASE}/modules.dep`),
+      /rare\.ko:[^]*nbd\.ko:|nbd\.ko:[^]*rare\.ko:/,
+    )
+    assert.ok(bootFiles.hasDriver(id, 'pci:8086:100e'))
+    assert.ok(bootFiles.hasDriver(id, 'pci:1af4:1041'))
+    assert.ok(!bootFiles.hasDriver(id, 'pci:abcd:1234'))
+  })
+
+  it('builds the same archives every time', async () => {
+    const first = await importIt(ext4)
+    const id = first.kernel?.id ?? ''
+    const before = await readFile(bootFile(id, 'modules.img'))
+    await importIt(ext4)
+    assert.deepEqual(await readFile(bootFile(id, 'modules.img')), before)
+    assert.equal(before.length % 4, 0)
+  })
+
+  it('unpacks drivers that are compressed', async () => {
+    const folder = path('compressed')
+    await mkdir(folder)
+    await makeSystem(folder)
+    const modules = join(folder, 'usr/lib/modules', RELEASE)
+    await run('xz', [join(modules, 'kernel/drivers/block/nbd.ko')])
+    await run('zstd', ['-q', '--rm', join(modules, 'kernel/fs/ext4/ext4.ko')])
+    await run('depmod', ['-b', folder, RELEASE])
+    // Debian's depmod leaves out what is packed by gzip; those of other distributions do not.
+    await run('gzip', [join(modules, 'kernel/fs/xfs/xfs.ko')])
+    const index = await readFile(join(modules, 'modules.dep'), 'utf8')
+    await writeFile(join(modules, 'modules.dep'), index.replaceAll('xfs.ko', 'xfs.ko.gz'))
+    await makeExt4(path('compressed.img'), folder)
+    const { kernel } = await importIt(path('compressed.img'))
+    const names = await archiveNames(kernel?.id ?? '', 'modules.img')
+    const paths = ['drivers/block/nbd.ko', 'fs/ext4/ext4.ko', 'fs/xfs/xfs.ko']
+    for (const it of paths) assert.ok(names.includes(`usr/lib/modules/${RELEASE}/kernel/${it}`), it)
+  })
+
+  it('finds an xfs root behind another partition on a GPT disk', async () => {
+    const [data, root, disk] = [path('data.img'), path('xfs.img'), path('gpt.img')]
+    await mkdir(path('data'))
+    await makeExt4(data, path('data'))
+    await makeMounted(root, 'xfs', XFS_BYTES, { folder: system })
+    await makeDisk(disk, 'gpt', [
+      { image: data, sizeBytes: EXT4_BYTES },
+      { image: root, sizeBytes: XFS_BYTES },
+    ])
+    const imported = await importIt(disk)
+    assert.deepEqual(imported.root, { partition: 2, fsType: 'xfs', options: '' })
+    assert.equal(imported.kernel?.release, RELEASE)
+  })
+
+  it('finds a root in subvolume @ of btrfs on an MBR disk', async () => {
+    const [root, disk] = [path('btrfs.img'), path('mbr.img')]
+    const script = 'btrfs -q subvolume create @ >/dev/null; cp -a "$1"/. @/'
+    await makeMounted(root, 'btrfs', BTRFS_BYTES, { folder: system, script })
+    await makeDisk(disk, 'dos', [{ image: root, sizeBytes: BTRFS_BYTES }])
+    const imported = await importIt(disk)
+    assert.deepEqual(imported.root, { partition: 1, fsType: 'btrfs', options: 'subvol=@' })
+    assert.equal(imported.kernel?.release, RELEASE)
+  })
+
+  it('takes the kernel from a boot partition of its own', async () => {
+    const [folder, boot] = [path('split'), path('split-boot')]
+    await mkdir(folder)
+    await makeSystem(folder)
+    await splitBoot(folder, boot)
+    await makeExt4(path('split.img'), folder)
+    await makeExt4(path('split-boot.img'), boot)
+    await makeDisk(path('split-disk.img'), 'gpt', [
+      { image: path('split-boot.img'), sizeBytes: EXT4_BYTES },
+      { image: path('split.img'), sizeBytes: EXT4_BYTES },
+    ])
+    const imported = await importIt(path('split-disk.img'))
+    assert.equal(imported.root.partition, 2)
+    assert.equal(imported.kernel?.release, RELEASE)
+  })
+
+  it('takes the root partition it is told', async () => {
+    const disk = path('two.img')
+    const partition = { image: ext4, sizeBytes: EXT4_BYTES }
+    await makeDisk(disk, 'gpt', [partition, partition])
+    assert.equal((await importIt(disk)).root.partition, 1)
+    assert.equal((await importIt(disk, { rootPartition: 2 })).root.partition, 2)
+    await assert.rejects(importIt(disk, { rootPartition: 3 }), { code: 'IMAGE_NOT_BOOTABLE' })
+  })
+
+  it('boots the newest kernel that has modules, and says which it passes over', async () => {
+    const all = Object.keys(MODULES)
+    const image = await newSystem('many', {
+      kernels: { '6.9.0-1': all, '6.10.0-1': all, '6.11.0-1': ['kernel/fs/ext4/ext4.ko'] },
+    })
+    const imported = await importIt(image)
+    assert.equal(imported.kernel?.release, '6.10.0-1')
+    assert.deepEqual(imported.warnings, ['Kernel 6.11.0-1 is not used: it has no nbd driver'])
+  })
+
+  it('imports an image without a kernel, and warns', async () => {
+    const imported = await importIt(await newSystem('bare', { kernels: {} }))
+    assert.equal(imported.kernel, undefined)
+    assert.match(imported.warnings.join(), /has no kernel.*default boot kernel/)
+  })
+
+  it('refuses a kernel that cannot attach or unpack', async () => {
+    const noNbd = await newSystem('no-nbd', { kernels: { '6.1': ['kernel/fs/ext4/ext4.ko'] } })
+    await assertRefused(noNbd, 'KERNEL_UNUSABLE', /Kernel 6\.1 .*no nbd driver/)
+    const noZstd = await newSystem('no-zstd', { config: ['CONFIG_BLK_DEV_INITRD=y'] })
+    await assertRefused(noZstd, 'KERNEL_UNUSABLE', /without CONFIG_RD_ZSTD/)
+  })
+
+  it('never follows a link of the image to a file of the server', async () => {
+    const folder = path('links')
+    await mkdir(folder)
+    await makeSystem(folder)
+    await writeFile(path('secret'), fakeKernel('secret'))
+    await rm(join(folder, 'boot', `vmlinuz-${RELEASE}`))
+    await symlink(path('secret'), join(folder, 'boot', `vmlinuz-${RELEASE}`))
+    await makeExt4(path('links.img'), folder)
+    await assertRefused(path('links.img'), 'KERNEL_UNUSABLE', /is not a kernel for x86/)
+  })
+
+  it('says what is wrong with an image', async () => {
+    await assertRefused(
+      path('nowhere.img'),
+      'IMAGE_MISSING',
+      /nowhere\.img": there is no such file/,
+    )
+    await assertRefused(temporary.path, 'IMAGE_MISSING', /neither a file nor a block device/)
+    await writeFile(path('empty.img'), '')
+    await assertRefused(path('empty.img'), 'IMAGE_EMPTY', /0 bytes/)
+    await writeFile(path('text.img'), 'this is a letter, not a disk\n'.repeat(5000))
+    await assertRefused(path('text.img'), 'IMAGE_NOT_BOOTABLE', /neither a partition table nor/)
+    await writeFile(path('disk.qcow2'), Buffer.from('QFI\xfb and more', 'latin1'))
+    await assertRefused(path('disk.qcow2'), 'IMAGE_NOT_BOOTABLE', /format qcow2, expected a raw/)
+    await mkdir(path('files'))
+    await writeFile(path('files/readme'), 'no system')
+    await makeExt4(path('files.img'), path('files'))
+    await assertRefused(path('files.img'), 'IMAGE_NOT_BOOTABLE', /no Linux system.*found: ext4/)
+    await blank(path('zeros.img'), MiB)
+    await assertRefused(path('zeros.img'), 'IMAGE_NOT_BOOTABLE', /neither a partition table nor/)
+  })
+
+  it('says when the end of an image is missing', async () => {
+    for (const label of ['gpt', 'dos'] as const) {
+      const disk = path(`cut-${label}.img`)
+      await makeDisk(disk, label, [{ image: ext4, sizeBytes: EXT4_BYTES }])
+      await truncate(disk, 10 * MiB)
+      await assertRefused(disk, 'IMAGE_TRUNCATED', /the image/)
+    }
+    await copyFile(ext4, path('cut-ext4.img'))
+    await truncate(path('cut-ext4.img'), EXT4_BYTES - 1)
+    await assertRefused(
+      path('cut-ext4.img'),
+      'IMAGE_TRUNCATED',
+      /its ext4 file system has 16777216/,
+    )
+  })
+
+  it('leaves nothing when it is canceled', async () => {
+    const controller = new AbortController()
+    const versions = await store.listVersions()
+    const deps = { store, bootFiles, log: silentLog() }
+    const onProgress = ({ stage }: { readonly stage: string }) => {
+      if (stage === 'storing') controller.abort()
+    }
+    await assert.rejects(importImage({ path: ext4 }, deps, onProgress, controller.signal), {
+      name: 'AbortError',
+    })
+    assert.deepEqual(await store.listVersions(), versions)
+    assert.deepEqual(await readdir(path('state/store')), versions)
+  })
+
+  const bootFile = (id: string, name: string): string => {
+    const found = bootFiles.find(id, name)
+    assert.ok(found, `${name} of kernel ${id}`)
+    return found
+  }
+
+  const archive = async (id: string, name: string, args: readonly string[]): Promise<string> => {
+    const { stdout } = await run('sh', [
+      '-c',
+      'file=$1; shift; zstd -dcq "$file" 2>/dev/null | cpio --quiet "$@"',
+      'sh',
+      bootFile(id, name),
+      ...args,
+    ])
+    return stdout
+  }
+
+  const archiveNames = async (id: string, name: string) =>
+    (await archive(id, name, ['-t'])).split('\n')
+
+  const textIn = async (id: string, name: string, file: string) =>
+    await archive(id, name, ['-i', '--to-stdout', file])
+
+  const drivers = async (id: string, name: string) => {
+    const found = (await archiveNames(id, name)).map((it) => /([^/]+)\.ko$/.exec(it)?.[1])
+    return found.filter((it) => it !== undefined).sort()
+  }
+
+  const hashOfVersion = async ({ committed }: ImportedImage): Promise<string> => {
+    const reader = await store.openVersion(committed.versionId)
+    await using _ = { [Symbol.asyncDispose]: () => reader.close() }
+    const hash = createHash('sha256')
+    const buffer = new Uint8Array(CHUNK_BYTES_MAX)
+    for (let index = 0; index < chunkCount(reader); index += 1) {
+      hash.update(await decodedChunk(reader, index, buffer))
+    }
+    return hash.digest('hex')
+  }
+})
+
+async function decodedChunk(
+  reader: VersionReader,
+  index: number,
+  buffer: Uint8Array,
+): Promise<Uint8Array> {
+  const { encoding, rawBytes, storedBytes } = await reader.readChunk(index, buffer)
+  const stored = buffer.subarray(0, storedBytes)
+  if (encoding === 0) return new Uint8Array(rawBytes)
+  return encoding === 1 ? stored : zstdDecompressSync(stored)
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
