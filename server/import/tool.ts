@@ -112,11 +112,10 @@ function toolFailure(tool: ToolName, status: number, stderr: string): BootwireEr
   )
 }
 
-/** The end of what a tool said, on one line. */
+/** What a tool said, on one line: its errors, or else the end of it. */
 export function lastLines(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim())
-  return lines
-    .filter((line) => line !== '')
-    .slice(-SHOWN_LINES)
-    .join('; ')
+  const errors = lines.filter((line) => /error|cannot|not found|failed/i.test(line))
+  const told = errors.length > 0 ? errors : lines.filter((line) => line !== '')
+  return told.slice(-SHOWN_LINES).join('; ')
 }
