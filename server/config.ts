@@ -2,6 +2,7 @@
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { BootwireError } from '#shared/errors.ts'
+import { assertKernelParameters } from './boot/boot-script.ts'
 import { assertHostnamePattern, DEFAULT_HOSTNAME_PATTERN } from './clients/hostname-pattern.ts'
 import { parseUnknownPolicy, type UnknownPolicy } from './clients/unknown-policy.ts'
 import { defaultStateFolder } from './state/state-folder.ts'
@@ -19,6 +20,8 @@ export interface ServeConfig {
   readonly menuSeconds: number
   /** Shown on clients, so that a person knows which server answered. */
   readonly serverName: string
+  /** Added to every client's kernel command line: other consoles, work-arounds for hardware. */
+  readonly kernelParameters: string
 }
 
 /** The values as they stand on the command line. */
@@ -32,6 +35,7 @@ export interface ServeOptions {
   readonly hostnamePattern: string
   readonly menuSeconds: number
   readonly serverName: string
+  readonly kernelParameters: string
 }
 
 /** The agent's image as `npm run initramfs` leaves it in the checkout. */
@@ -51,12 +55,14 @@ export function defaultServeOptions(): ServeOptions {
     hostnamePattern: DEFAULT_HOSTNAME_PATTERN,
     menuSeconds: 10,
     serverName: hostname(),
+    kernelParameters: '',
   }
 }
 
 /** @throws {BootwireError} INVALID_ARGUMENT, naming the option */
 export function serveConfig(options: ServeOptions): ServeConfig {
   assertHostnamePattern(options.hostnamePattern)
+  assertKernelParameters(options.kernelParameters)
   return {
     stateFolder: resolve(options.state),
     address: options.address,
@@ -67,6 +73,7 @@ export function serveConfig(options: ServeOptions): ServeConfig {
     hostnamePattern: options.hostnamePattern,
     menuSeconds: wholeNumber('--menu-seconds', options.menuSeconds, MENU_SECONDS_MAX),
     serverName: options.serverName.slice(0, SERVER_NAME_LENGTH_MAX),
+    kernelParameters: options.kernelParameters,
   }
 }
 

@@ -106,6 +106,7 @@ async function listenForClients(
     pin: key.pin,
     tlsPort,
     agentImagePath: config.agentImagePath,
+    kernelParameters: config.kernelParameters,
     bootFiles,
     log,
   })

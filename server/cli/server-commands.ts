@@ -85,6 +85,12 @@ function withServeOptions(cli: Cli) {
       requiresArg: true,
       describe: 'Name of this server on clients',
     })
+    .option('kernel-parameters', {
+      type: 'string',
+      default: defaults.kernelParameters,
+      requiresArg: true,
+      describe: "Added to every client's kernel command line, such as console=ttyS1,115200",
+    })
     .option('agent-image', {
       type: 'string',
       default: defaults.agentImage,

@@ -16,6 +16,7 @@ it('serveConfig() names the option that is wrong', () => {
     [{ httpPort: Number.NaN }, /--http-port NaN/],
     [{ tlsPort: -1 }, /--tls-port -1/],
     [{ menuSeconds: 1.5 }, /--menu-seconds 1\.5/],
+    [{ kernelParameters: 'a || b' }, /kernel parameters "a \|\| b"/],
     [{ hostnamePattern: 'x' }, /--hostname-pattern "x"/],
     [{ unknownClients: 'yes' }, /--unknown-clients "yes"/],
   ] as const
