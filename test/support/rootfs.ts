@@ -1,0 +1,84 @@
+/**
+ * A real system to stream: this machine's own distribution, freshly installed by mmdebstrap into a
+ * tar file, once. Needs root.
+ */
+import { readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import {
+  readSourcesFiles,
+  type SourcesFile,
+  sourcesOfRelease,
+  transportSettings,
+} from './apt-sources.ts'
+import { CACHE_FOLDER, ensureBuilt, recipeKey } from './build-cache.ts'
+import { runProgram } from './child-run.ts'
+import { type HostSystem, readHostSystem } from './host-system.ts'
+
+export interface Rootfs {
+  readonly system: HostSystem
+  /** `debian-12`: for people. */
+  readonly name: string
+  /** Holds everything made of this system; its name changes with the recipe. */
+  readonly folder: string
+  readonly tarPath: string
+}
+
+/** systemd with what a person expects of a console: hostnamectl needs dbus; ps and free are in procps. */
+const PACKAGES = ['systemd-sysv', 'udev', 'dbus', 'login', 'iproute2', 'kmod', 'procps']
+
+/** Manuals and translations: a third of a minimal system that nobody reads here. */
+const LEFT_OUT = ['/usr/share/man/*', '/usr/share/locale/*', '/usr/share/doc/*']
+
+const CUSTOMIZE = join(import.meta.dirname, 'vdisk-system.sh')
+
+/** Builds the system when it is not there; `onBuild` is told before that. */
+export async function ensureRootfs(onBuild: () => void = () => undefined): Promise<Rootfs> {
+  const system = await readHostSystem()
+  const sources = sourcesOfRelease(await readSourcesFiles(), system.codename)
+  if (sources.length === 0) {
+    throw new Error(`Cannot install ${system.codename}: no apt source of this machine offers it`)
+  }
+  const customize = await readFile(CUSTOMIZE, 'utf8')
+  const packages = [...PACKAGES, system.virtualKernel]
+  const key = recipeKey({ system, sources, packages, LEFT_OUT, customize })
+  const name = `${system.id}-${system.version}`
+  const folder = join(CACHE_FOLDER, 'images', `${name}-${key}`)
+  const tarPath = await ensureBuilt(join(folder, 'rootfs.tar'), async (path) => {
+    onBuild()
+    await install(path, { system, sources, packages })
+  })
+  return { system, name, folder, tarPath }
+}
+
+async function install(
+  tarPath: string,
+  recipe: {
+    readonly system: HostSystem
+    readonly sources: readonly SourcesFile[]
+    readonly packages: readonly string[]
+  },
+): Promise<void> {
+  const { system, sources, packages } = recipe
+  const settings = transportSettings(await runProgram('apt-config', ['dump']))
+  await runProgram('mmdebstrap', [
+    '--variant=minbase',
+    `--include=${packages.join(',')}`,
+    ...settings.map((setting) => `--aptopt=${setting}`),
+    ...LEFT_OUT.map((path) => `--dpkgopt=path-exclude=${path}`),
+    `--customize-hook=${CUSTOMIZE}`,
+    '--format=tar',
+    system.codename,
+    tarPath,
+    ...(await writeSources(dirname(tarPath), sources)),
+  ])
+}
+
+async function writeSources(folder: string, sources: readonly SourcesFile[]): Promise<string[]> {
+  return await Promise.all(
+    sources.map(async ({ style, text }, index) => {
+      const path = join(folder, `${index}.${style === 'deb822' ? 'sources' : 'list'}`)
+      await writeFile(path, text)
+      return path
+    }),
+  )
+}

@@ -1,0 +1,120 @@
+/**
+ * Disk images of the installed system (`rootfs.ts`) in the shapes people have them, built once each
+ * and kept beside it. Needs root: owners of files are kept, and xfs and btrfs are filled mounted.
+ */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { GiB, MiB } from '#shared/units.ts'
+import { ensureBuilt } from './build-cache.ts'
+import { runProgram, runScript } from './child-run.ts'
+import { makeDisk, makeExt4, makeMounted } from './fake-system.ts'
+import type { Rootfs } from './rootfs.ts'
+
+/** Twice what a minimal system takes; the files are sparse. */
+const IMAGE_BYTES: number = GiB
+
+/** The full kernel brings 400 MB of drivers. */
+const FULL_KERNEL_IMAGE_BYTES: number = 2 * GiB
+
+const DATA_PARTITION_BYTES: number = 16 * MiB
+
+/** A bare ext4 file system. */
+export async function ensureExt4Image(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'ext4.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => await makeExt4(image, tree, IMAGE_BYTES))
+  })
+}
+
+/** A GPT disk with xfs on its second partition; the first holds a file system that is no system. */
+export async function ensureGptXfsImage(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'gpt-xfs.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => {
+      const [data, root, empty] = [`${image}.data`, `${image}.root`, `${image}.empty`]
+      await mkdir(empty)
+      await makeExt4(data, empty, DATA_PARTITION_BYTES)
+      await makeMounted(root, 'xfs', IMAGE_BYTES, { folder: tree })
+      await makeDisk(image, 'gpt', [
+        { image: data, sizeBytes: DATA_PARTITION_BYTES },
+        { image: root, sizeBytes: IMAGE_BYTES },
+      ])
+    })
+  })
+}
+
+/** An MBR disk with btrfs, the system in subvolume @, and the kernel for any machine. */
+export async function ensureMbrBtrfsImage(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'mbr-btrfs-full-kernel.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => {
+      await replaceKernel(tree, rootfs.system.fullKernel)
+      const root = `${image}.root`
+      const script = 'btrfs -q subvolume create @ >/dev/null; cp -a "$1"/. @/'
+      await makeMounted(root, 'btrfs', FULL_KERNEL_IMAGE_BYTES, { folder: tree, script })
+      await makeDisk(image, 'dos', [{ image: root, sizeBytes: FULL_KERNEL_IMAGE_BYTES }])
+    })
+  })
+}
+
+/** The system's own kernel and initramfs, to boot an image without bootwire. */
+export async function ensureKernelFiles(
+  rootfs: Rootfs,
+): Promise<{ readonly kernel: string; readonly initrd: string }> {
+  const folder = await ensureBuilt(join(rootfs.folder, 'boot'), async (path) => {
+    await mkdir(path)
+    const script = `
+      tar -xf "$2" -C "$1" --strip-components=2 --wildcards './boot/vmlinuz-*' './boot/initrd.img-*'
+      mv "$1"/vmlinuz-* "$1/vmlinuz"
+      mv "$1"/initrd.img-* "$1/initrd.img"`
+    await runScript(script, [path, rootfs.tarPath])
+  })
+  return { kernel: join(folder, 'vmlinuz'), initrd: join(folder, 'initrd.img') }
+}
+
+/** Unpacks the system for as long as `use` runs. */
+async function withTree(
+  rootfs: Rootfs,
+  image: string,
+  use: (tree: string) => Promise<void>,
+): Promise<void> {
+  const tree = await mkdtemp(join(dirname(image), 'tree-'))
+  try {
+    await runProgram('tar', ['-xf', rootfs.tarPath, '-C', tree, '--numeric-owner'])
+    await runProgram('chmod', ['0755', tree])
+    await use(tree)
+  } finally {
+    await rm(tree, { recursive: true, force: true })
+  }
+}
+
+/** Puts another kernel in the place of the one there is, without running anything of the system. */
+async function replaceKernel(tree: string, metaPackage: string): Promise<void> {
+  const depends = await runProgram('apt-cache', ['depends', metaPackage])
+  const [, release] = /Depends: linux-image-([0-9]\S*)/.exec(depends) ?? []
+  if (release === undefined) {
+    throw new Error(`Cannot find the kernel of ${metaPackage}: try "apt-get update"`)
+  }
+  const packages = await existingPackages(`linux-(image|modules|modules-extra)-${release}`)
+  const folder = await mkdtemp(join(dirname(tree), 'kernel-'))
+  const script = `
+    tree=$1 release=$2
+    shift 2
+    apt-get -o APT::Sandbox::User=root download "$@" >/dev/null
+    rm -rf "$tree"/boot/* "$tree"/usr/lib/modules/* "$tree"/initrd.img* "$tree"/vmlinuz*
+    mkdir unpacked
+    for package in ./*.deb; do dpkg-deb -x "$package" unpacked; done
+    cp -a unpacked/boot/. "$tree/boot/"
+    cp -a unpacked/lib/modules/. "$tree/usr/lib/modules/" || cp -a unpacked/usr/lib/modules/. "$tree/usr/lib/modules/"
+    depmod -b "$tree" "$release"`
+  try {
+    await runScript(script, [tree, release, ...packages], { cwd: folder })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function existingPackages(pattern: string): Promise<string[]> {
+  const found = await runProgram('apt-cache', ['search', '--names-only', `^${pattern}$`])
+  return found
+    .split('\n')
+    .map((line) => line.split(' ')[0] ?? '')
+    .filter((name) => name !== '')
+}

@@ -1,0 +1,159 @@
+/**
+ * A machine in QEMU, with its serial console. It ends with the process that started it, however that
+ * ends (setpriv --pdeathsig), and is stopped by its own process id, never by name.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { copyFileSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Accelerator } from './accelerator.ts'
+import { CACHE_FOLDER } from './build-cache.ts'
+import { VmConsole } from './vm-console.ts'
+
+export interface VmOptions {
+  /** Names the log of the console. */
+  readonly name: string
+  readonly accelerator: Accelerator
+  readonly memoryMiB?: number
+  readonly network?: VmNetwork
+  readonly firmware?: 'bios' | 'uefi'
+  /** Started by QEMU itself, past the firmware. */
+  readonly kernel?: { readonly path: string; readonly initrd: string; readonly cmdline: string }
+  /** Image on a virtio disk; what is written to it is thrown away. */
+  readonly disk?: string
+  /** False: the machine ends where it would restart. */
+  readonly mayReboot?: boolean
+}
+
+export interface VmNetwork {
+  /** Where the firmware's iPXE finds its script. */
+  readonly bootUrl: string
+  readonly mac: string
+  readonly card?: 'virtio-net-pci' | 'e1000'
+}
+
+/** Address of the host as machines on QEMU's own network see it. */
+export const HOST_ADDRESS = '10.0.2.2'
+
+/** From power-on to a login prompt, with emulated processors on a busy machine. */
+export const BOOT_TIMEOUT_MS = 240_000
+
+/** Enough for any of the systems; 512 MiB is what a client must get by with. */
+const MEMORY_MIB = 512
+
+const LOG_FOLDER = join(CACHE_FOLDER, 'logs')
+
+/** Where Debian's and Ubuntu's package ovmf puts the firmware. */
+const OVMF_FOLDER = '/usr/share/OVMF'
+
+export class VirtualMachine implements AsyncDisposable {
+  readonly console: VmConsole
+  /** Milliseconds since 1970. */
+  readonly startedAtMs: number
+  /** Exit status of QEMU, null when a signal ended it. */
+  readonly exited: Promise<number | null>
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess, options: VmOptions) {
+    const { stdin, stdout, stderr } = child
+    if (stdin === null || stdout === null || stderr === null) throw new Error('no pipes to QEMU')
+    this.startedAtMs = Date.now()
+    this.#child = child
+    mkdirSync(LOG_FOLDER, { recursive: true })
+    this.console = new VmConsole(join(LOG_FOLDER, `${options.name}.log`), (text) => {
+      stdin.write(text)
+    })
+    stdin.on('error', () => undefined) // a machine that is off takes no keys
+    stdout.on('data', (bytes: Buffer) => this.console.receive(bytes))
+    let said = ''
+    stderr.on('data', (bytes) => (said += String(bytes)))
+    this.exited = new Promise((resolve, reject) => {
+      child.once('error', reject)
+      child.once('close', (status, signal) => {
+        const how = signal === null ? `with status ${status}` : `by ${signal}`
+        this.console.end(`QEMU ended ${how}${said === '' ? '' : `: ${said.trim()}`}`)
+        resolve(status)
+      })
+    })
+    this.exited.catch(() => undefined) // those who wait for it are told
+  }
+
+  static start(options: VmOptions): VirtualMachine {
+    const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(options)]
+    const child = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'pipe'] })
+    return new VirtualMachine(child, options)
+  }
+
+  /** Called with what the console shows, as it is. */
+  onOutput(listener: (bytes: Buffer) => void): void {
+    this.#child.stdout?.on('data', listener)
+  }
+
+  /** Waits until the machine is off by itself. @throws when it is not in time */
+  async waitForPowerOff(timeoutMs: number): Promise<void> {
+    const late = Promise.withResolvers<never>()
+    const timer = setTimeout(() => {
+      const shown = this.console.lastLines()
+      late.reject(new Error(`The machine is not off after ${timeoutMs / 1000} s:\n${shown}`))
+    }, timeoutMs)
+    try {
+      const status = await Promise.race([this.exited, late.promise])
+      if (status !== 0) throw new Error(`QEMU ended with status ${status}`)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Cuts the power. */
+  async stop(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill('SIGKILL')
+    }
+    await this.exited.catch(() => undefined)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+}
+
+function qemuArguments(options: VmOptions): string[] {
+  const { kernel, disk, network, memoryMiB = MEMORY_MIB, mayReboot = true } = options
+  return [
+    ...acceleratorArguments(options.accelerator),
+    ...['-smp', '2', '-m', String(memoryMiB)],
+    ...['-nographic', '-monitor', 'none', '-serial', 'stdio'],
+    ...(mayReboot ? [] : ['-no-reboot']),
+    ...firmwareArguments(options),
+    ...networkArguments(network),
+    ...(kernel
+      ? ['-kernel', kernel.path, '-initrd', kernel.initrd, '-append', kernel.cmdline]
+      : []),
+    ...(disk ? ['-drive', `file=${disk},format=raw,if=virtio,snapshot=on`] : []),
+  ]
+}
+
+/** tb-size: the translated code of a whole boot fits into 512 MiB, in the default it does not. */
+function acceleratorArguments(accelerator: Accelerator): string[] {
+  return accelerator === 'kvm'
+    ? ['-accel', 'kvm', '-cpu', 'host']
+    : ['-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max']
+}
+
+function networkArguments(network: VmNetwork | undefined): string[] {
+  if (network === undefined) return ['-nic', 'none']
+  const { card = 'virtio-net-pci', mac, bootUrl } = network
+  return [
+    ...['-netdev', `user,id=n0,bootfile=${bootUrl}`],
+    ...['-device', `${card},netdev=n0,mac=${mac},bootindex=1`],
+  ]
+}
+
+function firmwareArguments({ name, firmware = 'bios' }: VmOptions): string[] {
+  if (firmware === 'bios') return []
+  const variables = join(LOG_FOLDER, `${name}.efivars`)
+  mkdirSync(LOG_FOLDER, { recursive: true })
+  copyFileSync(join(OVMF_FOLDER, 'OVMF_VARS_4M.fd'), variables)
+  const flash = (file: string, more = '') => `if=pflash,format=raw,file=${file}${more}`
+  const code = flash(join(OVMF_FOLDER, 'OVMF_CODE_4M.fd'), ',readonly=on')
+  return ['-machine', 'q35', '-drive', code, '-drive', flash(variables)]
+}
