@@ -70,6 +70,13 @@ export async function* readSource(
   }
 }
 
+const ZEROS = new Uint8Array(READ_BYTES)
+
+/** True for a piece of the image with nothing but zeros, such as a hole of a sparse file. */
+export function isZero(bytes: Uint8Array): boolean {
+  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0
+}
+
 export async function openSource(path: string): Promise<FileHandle> {
   try {
     return await open(path)

@@ -44,7 +44,7 @@ export function encodeBatch(bytes: Uint8Array, chunkBytes: number): EncodedBatch
   const checksums = new Uint32Array(count)
   const contentHashes = new Uint8Array(count * HASH_BYTES)
   // No chunk is stored longer than it is.
-  const data = new Uint8Array(bytes.length)
+  const data = Buffer.allocUnsafeSlow(bytes.length)
   const zeros = new Uint8Array(chunkBytes)
   let storedBytes = 0
   for (let index = 0; index < count; index += 1) {
