@@ -148,6 +148,10 @@ export const ERROR_KINDS = {
     'Restart the client to drop its changes, or give it more memory',
     true,
   ),
+  WRITE_CACHE_UNUSABLE: kind(
+    'BW-E408',
+    'Restart the client; it starts with an empty write cache, and changes made since its boot are lost',
+  ),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
 } as const satisfies Record<string, ErrorKind>
 

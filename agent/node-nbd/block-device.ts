@@ -9,9 +9,15 @@
 export interface ReplySink {
   /** Appends bytes that lie in memory; they must stay unchanged until `HotDevice.idle` is called. */
   append(bytes: Uint8Array): void
+  /**
+   * The same for a part of a large block of memory, for devices that may not allocate a view per
+   * read. Copy with `memory.copy(target, at, offset, offset + length)`: on shared memory it is
+   * half as long as with `set` of a view.
+   */
+  appendPart(memory: Buffer, offset: number, length: number): void
   /** Appends zeros. */
   appendZeros(lengthBytes: number): void
-  /** Appends a range of a local file, read synchronously. */
+  /** Appends a range of a local file, read before the call returns: it may change right after. */
   appendFile(fd: number, offsetBytes: number, lengthBytes: number): void
 }
 
