@@ -17,7 +17,10 @@ export interface SourcesFile {
 export async function readSourcesFiles(folder = '/etc/apt'): Promise<SourcesFile[]> {
   const parts = join(folder, 'sources.list.d')
   const names = await readdir(parts).catch(() => [])
-  const paths = [join(folder, 'sources.list'), ...names.sort().map((name) => join(parts, name))]
+  const paths = [
+    join(folder, 'sources.list'),
+    ...names.toSorted((a, b) => (a < b ? -1 : 1)).map((name) => join(parts, name)),
+  ]
   const files: SourcesFile[] = []
   for (const path of paths) {
     const style = path.endsWith('.sources') ? 'deb822' : 'one-line'

@@ -4,8 +4,8 @@
  * whoever was killed when, and two that build the same do not meet: the last one's is kept.
  */
 import { createHash } from 'node:crypto'
-import { access, mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { access, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 
 export const CACHE_FOLDER: string = join(import.meta.dirname, '../../.cache')
 
@@ -24,7 +24,8 @@ export async function ensureBuilt(
 ): Promise<string> {
   if (await exists(path)) return path
   await mkdir(dirname(path), { recursive: true })
-  const folder = await mkdtemp(`${path}.new-`)
+  await removeAbandoned(path)
+  const folder = await mkdtemp(`${path}.new-${process.pid}-`)
   try {
     const made = join(folder, 'made')
     await build(made)
@@ -33,6 +34,16 @@ export async function ensureBuilt(
     await rm(folder, { recursive: true, force: true })
   }
   return path
+}
+
+/** Removes what builders left that were killed; their process ids stand in the names. */
+async function removeAbandoned(path: string): Promise<void> {
+  const parent = dirname(path)
+  for (const name of await readdir(parent)) {
+    const [, pid] = name.startsWith(`${basename(path)}.new-`) ? (/-(\d+)-/.exec(name) ?? []) : []
+    if (pid === undefined || (await exists(join('/proc', pid)))) continue
+    await rm(join(parent, name), { recursive: true, force: true })
+  }
 }
 
 export async function exists(path: string): Promise<boolean> {

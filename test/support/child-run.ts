@@ -24,7 +24,9 @@ export async function runProgram(
 ): Promise<string> {
   const path = [process.env['PATH'], ...SYSTEM_FOLDERS].join(':')
   try {
-    const { stdout } = await promisify(execFile)(program, args, {
+    // Should this process be killed, the program is told to end.
+    const command = ['--pdeathsig', 'TERM', program, ...args]
+    const { stdout } = await promisify(execFile)('setpriv', command, {
       timeout: TIMEOUT_MS,
       ...options,
       maxBuffer: OUTPUT_BYTES_MAX,

@@ -48,13 +48,11 @@ export async function startServerProcess(
   ...args: string[]
 ): Promise<ServerProcess> {
   const ports = ['--address', '127.0.0.1', '--http-port', '0', '--tls-port', '0']
-  const child = spawn(
-    process.execPath,
-    [MAIN, 'serve', '--state', stateFolder, ...ports, ...args],
-    {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  )
+  const command = [process.execPath, MAIN, 'serve', '--state', stateFolder, ...ports, ...args]
+  // Should this process be killed, the server goes with it.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let log = ''
   child.stderr.on('data', (part) => (log += String(part)))
   const ready = await readyLine(child, () => log)

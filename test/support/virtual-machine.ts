@@ -59,8 +59,8 @@ export class VirtualMachine implements AsyncDisposable {
     this.startedAtMs = Date.now()
     this.#child = child
     mkdirSync(LOG_FOLDER, { recursive: true })
-    this.console = new VmConsole(join(LOG_FOLDER, `${options.name}.log`), (text) => {
-      stdin.write(text)
+    this.console = new VmConsole(join(LOG_FOLDER, `${options.name}.log`), (keys) => {
+      stdin.write(keys)
     })
     stdin.on('error', () => undefined) // a machine that is off takes no keys
     stdout.on('data', (bytes: Buffer) => this.console.receive(bytes))
@@ -120,8 +120,15 @@ function qemuArguments(options: VmOptions): string[] {
   const { kernel, disk, network, memoryMiB = MEMORY_MIB, mayReboot = true } = options
   return [
     ...acceleratorArguments(options.accelerator),
-    ...['-smp', '2', '-m', String(memoryMiB)],
-    ...['-nographic', '-monitor', 'none', '-serial', 'stdio'],
+    '-smp',
+    '2',
+    '-m',
+    String(memoryMiB),
+    '-nographic',
+    '-monitor',
+    'none',
+    '-serial',
+    'stdio',
     ...(mayReboot ? [] : ['-no-reboot']),
     ...firmwareArguments(options),
     ...networkArguments(network),
@@ -143,8 +150,10 @@ function networkArguments(network: VmNetwork | undefined): string[] {
   if (network === undefined) return ['-nic', 'none']
   const { card = 'virtio-net-pci', mac, bootUrl } = network
   return [
-    ...['-netdev', `user,id=n0,bootfile=${bootUrl}`],
-    ...['-device', `${card},netdev=n0,mac=${mac},bootindex=1`],
+    '-netdev',
+    `user,id=n0,bootfile=${bootUrl}`,
+    '-device',
+    `${card},netdev=n0,mac=${mac},bootindex=1`,
   ]
 }
 

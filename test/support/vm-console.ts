@@ -45,8 +45,9 @@ export class VmConsole {
   readonly logPath: string
   readonly #log: WriteStream
   readonly #startedMs = performance.now()
-  readonly #type: (text: string) => void
+  readonly #type: (keys: string | Uint8Array) => void
   readonly #decoder = new StringDecoder('utf8')
+  #onLine: (line: string) => void = () => undefined
   #pending = ''
   #line = ''
   #text = ''
@@ -54,7 +55,7 @@ export class VmConsole {
   #wait: Wait | undefined
   #ended = false
 
-  constructor(logPath: string, type: (text: string) => void) {
+  constructor(logPath: string, type: (keys: string | Uint8Array) => void) {
     this.logPath = logPath
     this.#log = createWriteStream(logPath)
     this.#type = type
@@ -66,8 +67,13 @@ export class VmConsole {
   }
 
   /** Types on the console's keyboard. */
-  send(text: string): void {
-    this.#type(text)
+  send(keys: string | Uint8Array): void {
+    this.#type(keys)
+  }
+
+  /** Calls for every whole line from now on, with its time as in the log. */
+  onLine(listener: (line: string) => void): void {
+    this.#onLine = listener
   }
 
   /** Takes what the machine has put out. */
@@ -140,7 +146,11 @@ export class VmConsole {
   #writeLog(text: string): void {
     const lines = (this.#line + text).split('\n')
     this.#line = lines.pop() ?? ''
-    for (const line of lines) this.#log.write(`${this.#seconds()} ${line}\n`)
+    for (const line of lines) {
+      const timed = `${this.#seconds()} ${line}`
+      this.#log.write(`${timed}\n`)
+      this.#onLine(timed)
+    }
   }
 
   #seconds(): string {
