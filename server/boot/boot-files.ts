@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { namingFullFolder } from '#server/store/store-full.ts'
 
 export const KERNEL_IMAGE = 'vmlinuz'
 /** Drivers every client needs to reach its root. */
@@ -73,8 +74,20 @@ export class BootFiles {
     return devices !== undefined && (devices.has(device) || devices.has(anyOfVendor))
   }
 
-  /** Runs `build` on an empty folder and takes over the files of the kernel whose id it returns. */
+  /**
+   * Runs `build` on an empty folder and takes over the files of the kernel whose id it returns.
+   * @throws {BootwireError} STORE_FULL, and what `build` throws
+   */
   async add(build: (folder: string) => Promise<string>): Promise<string> {
+    return await namingFullFolder(this.#folder, () => this.#add(build))
+  }
+
+  async removeKernel(kernelId: string): Promise<void> {
+    if (!this.#kernels.delete(kernelId)) return
+    await rm(join(this.#folder, kernelId), { recursive: true, force: true })
+  }
+
+  async #add(build: (folder: string) => Promise<string>): Promise<string> {
     const passing = join(this.#folder, PASSING_PREFIX + randomBytes(8).toString('hex'))
     await mkdir(passing)
     try {
@@ -90,11 +103,6 @@ export class BootFiles {
     } finally {
       await rm(passing, { recursive: true, force: true })
     }
-  }
-
-  async removeKernel(kernelId: string): Promise<void> {
-    if (!this.#kernels.delete(kernelId)) return
-    await rm(join(this.#folder, kernelId), { recursive: true, force: true })
   }
 
   /** Returns false when the folder is not that of a whole kernel. */

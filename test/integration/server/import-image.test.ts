@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import {
   copyFile,
   mkdir,
@@ -13,6 +14,7 @@ import {
 } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { zstdDecompressSync } from 'node:zlib'
 import { BootFiles } from '#server/boot/boot-files.ts'
@@ -24,6 +26,7 @@ import { chunkCount } from '#shared/chunk/chunk-math.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
 import { MiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
+import { eventually } from '#test/support/eventually.ts'
 import {
   blank,
   fakeKernel,
@@ -305,6 +308,37 @@ describe('importImage', () => {
     })
     assert.deepEqual(await store.listVersions(), versions)
     assert.deepEqual(await readdir(path('state/store')), versions)
+  })
+
+  it('says which folder is full while it takes out the kernel', async () => {
+    const small = path('small')
+    await mkdir(small)
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', small])
+    try {
+      const deps = { store, bootFiles: await BootFiles.open(small), log: silentLog() }
+      const { signal } = new AbortController()
+      await assert.rejects(
+        importImage({ path: ext4 }, deps, () => undefined, signal),
+        {
+          code: 'STORE_FULL',
+        },
+      )
+      assert.deepEqual(await readdir(join(small, 'boot/kernel')), [])
+    } finally {
+      await run('umount', [small])
+    }
+  })
+
+  it('leaves no mount and no loop device, however it ends', async () => {
+    const loops = async () => (await run('losetup', ['--associated', ext4])).stdout
+    await eventually('loop devices are free', async () => (await loops()) === '')
+    const script = fileURLToPath(new URL('../../support/interrupted-mount.ts', import.meta.url))
+    const child = spawn(process.execPath, [script, ext4], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await once(child.stdout, 'data')
+    assert.notEqual(await loops(), '')
+    assert.ok(!(await readFile('/proc/mounts', 'utf8')).includes('/dev/loop'), 'nobody sees it')
+    child.kill('SIGKILL')
+    await eventually('the killed server let go of it', async () => (await loops()) === '')
   })
 
   const bootFile = (id: string, name: string): string => {
