@@ -38,8 +38,8 @@ export type ReportedPhase = keyof typeof REPORTED_PHASES
 export function formatReport(report: DemoReport): string {
   const lines = report.phases.map(({ name, at_s }, index) => {
     const tookSeconds = at_s - (report.phases[index - 1]?.at_s ?? 0)
-    const numbers = `${seconds(at_s)} ${index === 0 ? ''.padStart(10) : `+${seconds(tookSeconds)}`}`
-    return `  ${name.padEnd(14)}${numbers}  ${REPORTED_PHASES[name]}`
+    const took = index === 0 ? '' : `+${tookSeconds.toFixed(2)}`
+    return `  ${name.padEnd(14)}${at_s.toFixed(2).padStart(8)}${took.padStart(9)}  ${REPORTED_PHASES[name]}`
   })
   return `
 ${report.hostname} is up. Its boot, in seconds since power-on and since the line before:
@@ -49,8 +49,4 @@ ${lines.join('\n')}
   initramfs         ${formatBytes(report.initramfs_bytes)}
   agent's memory    ${formatBytes(report.agent_rss_bytes)}
 `
-}
-
-function seconds(value: number): string {
-  return value.toFixed(2).padStart(9)
 }
