@@ -81,7 +81,7 @@ describe('VmConsole', () => {
     console.receive(Buffer.from('first\nsec'))
     console.receive(Buffer.from('ond\n'))
     console.end('off')
-    const text = () => readFile(console.logPath, 'utf8')
+    const text = () => readFile(console.logPath, 'utf8').catch(() => '')
     await eventually('the log is written', async () => (await text()).endsWith('off\n'))
     assert.match(await text(), /^ +\d+\.\d\d first\n +\d+\.\d\d second\n/)
   })
