@@ -1,0 +1,142 @@
+/** A real server with real vDisks, and machines without disks that boot from it. */
+import { join } from 'node:path'
+import type { BootView, ClientView, VDiskView } from '#server/admin/admin-api.ts'
+import type { BootPhase } from '#shared/boot/boot-phase.ts'
+import { type Accelerator, chooseAccelerator } from './accelerator.ts'
+import { ensureAgentImage } from './agent-image.ts'
+import { eventually } from './eventually.ts'
+import { GuestShell, LOGIN_PROMPT } from './guest-shell.ts'
+import { ensureRootfs, type Rootfs } from './rootfs.ts'
+import { type ServerProcess, startServerProcess } from './server-process.ts'
+import { createTemporaryFolder, type TemporaryFolder } from './temporary-folder.ts'
+import { ensureKernelFiles } from './vdisk-image.ts'
+import {
+  BOOT_TIMEOUT_MS,
+  HOST_ADDRESS,
+  VirtualMachine,
+  type VmNetwork,
+  type VmOptions,
+} from './virtual-machine.ts'
+
+/** What the server learns of a boot that went all the way. */
+export const COMPLETE_BOOT: readonly BootPhase[] = [
+  'ipxe',
+  'kernel',
+  'agent',
+  'network',
+  'identified',
+  'chosen',
+  'attached',
+  'first-block',
+  'root-mounted',
+]
+
+/** From a command to power off, or to the firmware's first line, on emulated processors. */
+export const SHUTDOWN_TIMEOUT_MS = 90_000
+
+/** The agent tells its memory now and then. */
+const STATUS_TIMEOUT_MS = 30_000
+
+/** What a console must never show: errors of the block layer, the device, or a file system. */
+const DISK_ERRORS =
+  /^.*(?:I\/O error|blk_update_request|nbd\d+: .*(?:error|fail|timed out)|EXT4-fs error|EXT4-fs.*abort|JBD2.*(?:error|abort)|XFS .*(?:error|Corruption|Shutdown)|BTRFS (?:error|critical)).*$/im
+
+export type MachineOptions = Omit<VmOptions, 'accelerator' | 'network'> &
+  Pick<VmNetwork, 'mac' | 'card'>
+
+export class BootSite implements AsyncDisposable {
+  readonly server: ServerProcess
+  readonly rootfs: Rootfs
+  readonly stateFolder: string
+  readonly #accelerator: Accelerator
+  readonly #opened: AsyncDisposableStack
+
+  private constructor(
+    parts: Pick<BootSite, 'server' | 'rootfs' | 'stateFolder'> & {
+      readonly accelerator: Accelerator
+    },
+    opened: AsyncDisposableStack,
+  ) {
+    this.server = parts.server
+    this.rootfs = parts.rootfs
+    this.stateFolder = parts.stateFolder
+    this.#accelerator = parts.accelerator
+    this.#opened = opened
+  }
+
+  /** Starts the server with these options of `bootwire serve`. */
+  static async start(...serveOptions: string[]): Promise<BootSite> {
+    const rootfs = await ensureRootfs()
+    await ensureAgentImage()
+    const accelerator = await chooseAccelerator((await ensureKernelFiles(rootfs)).kernel)
+    await using opened = new AsyncDisposableStack()
+    const folder: TemporaryFolder = opened.use(await createTemporaryFolder())
+    const stateFolder = join(folder.path, 'state')
+    const server = opened.use(await startServerProcess(stateFolder, ...serveOptions))
+    return new BootSite({ server, rootfs, stateFolder, accelerator }, opened.move())
+  }
+
+  async importImage(image: string, name: string): Promise<VDiskView> {
+    const { status, stderr } = await this.server.run('vdisk', 'import', image, '--name', name)
+    if (status !== 0) throw new Error(stderr)
+    return await this.server.json<VDiskView>('vdisk', 'show', name)
+  }
+
+  /** Switches a machine on; it is stopped with the site. */
+  powerOn({ mac, card, ...options }: MachineOptions): VirtualMachine {
+    const bootUrl = `http://${HOST_ADDRESS}:${this.server.httpPort}/boot.ipxe`
+    return this.#opened.use(
+      VirtualMachine.start({
+        ...options,
+        accelerator: this.#accelerator,
+        network: { bootUrl, mac, ...(card && { card }) },
+      }),
+    )
+  }
+
+  async client(mac: string): Promise<ClientView> {
+    return await this.server.json<ClientView>('client', 'show', mac)
+  }
+
+  /** The boots of a client, oldest first. */
+  async boots(mac: string): Promise<BootView[]> {
+    return (await this.server.json<BootView[]>('boots', mac)).toReversed()
+  }
+
+  /** Waits until the record of a client's latest boot is as wanted. Returns it. */
+  async bootWhen(mac: string, what: string, isSo: (boot: BootView) => boolean): Promise<BootView> {
+    let latest: BootView | undefined
+    const check = async () => {
+      latest = (await this.boots(mac)).at(-1)
+      return latest !== undefined && isSo(latest)
+    }
+    try {
+      await eventually(what, check, STATUS_TIMEOUT_MS)
+    } catch (error) {
+      throw new Error(`${what}: not so in ${JSON.stringify(latest)}`, { cause: error })
+    }
+    if (latest === undefined) throw new Error('no boot')
+    return latest
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened.disposeAsync()
+  }
+}
+
+export interface LoggedIn {
+  readonly hostname: string
+  readonly shell: GuestShell
+}
+
+/** Waits for the login prompt and logs in. */
+export async function logIn(machine: VirtualMachine): Promise<LoggedIn> {
+  const prompt = await machine.console.expect(LOGIN_PROMPT, { timeoutMs: BOOT_TIMEOUT_MS })
+  const shell = await GuestShell.login(machine.console)
+  return { hostname: prompt.groups['hostname'] ?? '', shell }
+}
+
+/** Returns the first line of the console that tells of an error of the disk. */
+export function diskError(machine: VirtualMachine): string | undefined {
+  return DISK_ERRORS.exec(machine.console.text)?.[0]
+}
