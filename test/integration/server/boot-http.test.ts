@@ -151,6 +151,8 @@ describe('boot handler', () => {
       assert.equal(file.headers['content-length'], String(file.body.length))
       if (url.includes('modules.img')) assert.deepEqual(new Uint8Array(file.body), MODULES)
     }
+    // The client has the file a moment before the server knows that it has.
+    await eventually('the boot is stamped', () => sent.length > 0)
     assert.deepEqual(sent, [BOOT_ID], 'the last file stamps the boot, once')
   })
 
