@@ -45,23 +45,30 @@ export type MachineOptions = Omit<VmOptions, 'accelerator' | 'network'> &
   Pick<VmNetwork, 'mac' | 'card'>
 
 export class BootSite implements AsyncDisposable {
-  readonly server: ServerProcess
   readonly rootfs: Rootfs
   readonly stateFolder: string
   readonly #accelerator: Accelerator
+  readonly #serveOptions: readonly string[]
   readonly #opened: AsyncDisposableStack
+  #server: ServerProcess
 
   private constructor(
     parts: Pick<BootSite, 'server' | 'rootfs' | 'stateFolder'> & {
       readonly accelerator: Accelerator
+      readonly serveOptions: readonly string[]
     },
     opened: AsyncDisposableStack,
   ) {
-    this.server = parts.server
     this.rootfs = parts.rootfs
     this.stateFolder = parts.stateFolder
     this.#accelerator = parts.accelerator
+    this.#serveOptions = parts.serveOptions
     this.#opened = opened
+    this.#server = parts.server
+  }
+
+  get server(): ServerProcess {
+    return this.#server
   }
 
   /** Starts the server with these options of `bootwire serve`. */
@@ -73,7 +80,18 @@ export class BootSite implements AsyncDisposable {
     const folder: TemporaryFolder = opened.use(await createTemporaryFolder())
     const stateFolder = join(folder.path, 'state')
     const server = opened.use(await startServerProcess(stateFolder, ...serveOptions))
-    return new BootSite({ server, rootfs, stateFolder, accelerator }, opened.move())
+    const parts = { server, rootfs, stateFolder, accelerator, serveOptions }
+    return new BootSite(parts, opened.move())
+  }
+
+  /** Stops the server for as long as `meanwhile` runs. It comes back on the same ports. */
+  async withoutServer(meanwhile: () => Promise<unknown>): Promise<void> {
+    const { httpPort, tlsPort } = this.#server
+    const ports = ['--http-port', String(httpPort), '--tls-port', String(tlsPort)]
+    await this.#server.stop('SIGTERM')
+    await meanwhile()
+    const options = [...this.#serveOptions, ...ports]
+    this.#server = this.#opened.use(await startServerProcess(this.stateFolder, ...options))
   }
 
   async importImage(image: string, name: string): Promise<VDiskView> {

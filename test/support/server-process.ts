@@ -42,13 +42,14 @@ export async function runBootwire(...args: string[]): Promise<CommandResult> {
   return { status, ...output }
 }
 
-/** Starts a server on free ports and returns when it is ready. */
+/** Starts a server, on free ports if not told others, and returns when it is ready. */
 export async function startServerProcess(
   stateFolder: string,
   ...args: string[]
 ): Promise<ServerProcess> {
-  const ports = ['--address', '127.0.0.1', '--http-port', '0', '--tls-port', '0']
-  const command = [process.execPath, MAIN, 'serve', '--state', stateFolder, ...ports, ...args]
+  const ports = ['--http-port', '--tls-port'].filter((option) => !args.includes(option))
+  const listen = ['--address', '127.0.0.1', ...ports.flatMap((option) => [option, '0'])]
+  const command = [process.execPath, MAIN, 'serve', '--state', stateFolder, ...listen, ...args]
   // Should this process be killed, the server goes with it.
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],
