@@ -152,6 +152,10 @@ export const ERROR_KINDS = {
     'BW-E408',
     'Restart the client; it starts with an empty write cache, and changes made since its boot are lost',
   ),
+  CLIENT_MEMORY: kind(
+    'BW-E409',
+    'Give the client more memory, or a smaller RAM cache with bootwire.ram-cache=',
+  ),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -2,8 +2,28 @@
  * Puts the client's block layers together: the write cache over the RAM tier over the server. What
  * comes out is one export of the NBD server.
  */
+import type { ChunkGrid } from '#shared/chunk/chunk-math.ts'
+import { BootwireError } from '#shared/errors.ts'
+import { formatBytes, MiB } from '#shared/units.ts'
 import type { Export } from '../node-nbd/block-device.ts'
+import { BLOCK_BYTES, SECTOR_BYTES } from './block-size.ts'
+import { ChunkDecoder } from './chunk-decoder.ts'
+import { ChunkFetcher } from './chunk-fetcher.ts'
 import type { ChunkTransport } from './chunk-transport.ts'
+import { ColdOverlay } from './cold-overlay.ts'
+import { FillWatch } from './fill-watch.ts'
+import type { HotOverlayData } from './hot-overlay.ts'
+import { RAM_TIER_BYTES_MIN, RamTier } from './ram-tier.ts'
+import { ReaderEpochs } from './reader-epochs.ts'
+import { WriteCache } from './write-cache.ts'
+import {
+  closeWriteCacheFiles,
+  openWriteCacheFiles,
+  type WriteCacheMemory,
+} from './write-cache-files.ts'
+
+/** Advertised to NBD clients; 32 MiB is what they assume of a server that says nothing. */
+const REQUEST_BYTES_MAX = 32 * MiB
 
 export interface OverlayOptions {
   /** Bytes of the version; a size that is not a multiple of 512 loses its last few bytes. */
@@ -63,7 +83,106 @@ export interface Overlay {
   close(): Promise<void>
 }
 
-/** @throws {BootwireError} WRITE_CACHE_UNUSABLE when the folder holds the cache of another version or is damaged */
+/**
+ * Opens the layers; the write cache has everything that an earlier process acknowledged.
+ * @throws {BootwireError} WRITE_CACHE_UNUSABLE when the folder holds the cache of another version or
+ * is damaged; CLIENT_MEMORY when the client has too little memory for a vDisk of this size
+ */
 export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
-  throw new Error(`Cannot open ${options.versionId}: the layers are not joined yet`)
+  const sizeBytes = options.sizeBytes - (options.sizeBytes % SECTOR_BYTES)
+  const tier = createTier(options)
+  const memory = options.readOnly === true ? undefined : openWriteCache(options, sizeBytes)
+  const writeCache = memory && new WriteCache(memory)
+  const grid = { sizeBytes: options.sizeBytes, chunkBytes: options.chunkBytes }
+  const fetcher = createFetcher(options, grid, tier)
+  const epochs = new ReaderEpochs(tier.memory.epochs)
+  const cold = new ColdOverlay({ sizeBytes, grid, tier, epochs, fetcher, writeCache })
+  const fillWatch = memory && writeCache && watchFill(options, memory.control, writeCache)
+  const hotData: HotOverlayData = { sizeBytes, tier: tier.memory, writeCache: memory }
+  return {
+    device: {
+      sizeBytes,
+      readOnly: options.readOnly ?? false,
+      minimumBlockBytes: SECTOR_BYTES,
+      preferredBlockBytes: BLOCK_BYTES,
+      maximumBlockBytes: REQUEST_BYTES_MAX,
+      hot: { moduleUrl: options.hotModuleUrl ?? hotModuleUrl(), data: hotData },
+      cold,
+    },
+    stats: () => statsOf({ tier, writeCache, cold, fetcher }),
+    close: async () => {
+      fetcher.close()
+      fillWatch?.close()
+      if (memory !== undefined) closeWriteCacheFiles(memory)
+    },
+  }
+}
+
+function openWriteCache(options: OverlayOptions, sizeBytes: number): WriteCacheMemory {
+  return openWriteCacheFiles({
+    versionId: options.versionId,
+    sizeBytes,
+    folder: options.writeCacheFolder,
+    limitBytes: options.writeCacheLimitBytes,
+    durable: options.writeCacheDurable ?? false,
+  })
+}
+
+function createTier({ sizeBytes, ramTierBytes }: OverlayOptions): RamTier {
+  try {
+    return new RamTier(sizeBytes, Math.max(ramTierBytes, RAM_TIER_BYTES_MIN))
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause
+    throw new BootwireError(
+      'CLIENT_MEMORY',
+      `Cannot open a vDisk of ${formatBytes(sizeBytes)} with ${formatBytes(ramTierBytes)} of RAM cache: there is no memory for it`,
+      { cause },
+    )
+  }
+}
+
+function createFetcher(options: OverlayOptions, grid: ChunkGrid, tier: RamTier): ChunkFetcher {
+  return new ChunkFetcher({
+    grid,
+    tier,
+    transport: options.transport,
+    decoder: new ChunkDecoder(),
+    readahead: options.readahead ?? true,
+    onUnreadable: (chunkIndex, error) =>
+      options.onNotice({ kind: 'chunk-unreadable', chunkIndex, error }),
+  })
+}
+
+function watchFill(
+  { onNotice }: OverlayOptions,
+  control: SharedArrayBuffer,
+  writeCache: WriteCache,
+): FillWatch {
+  return new FillWatch(control, (percent) => {
+    const { usedBytes, limitBytes } = writeCache
+    onNotice({ kind: 'write-cache-filling', percent, usedBytes, limitBytes })
+  })
+}
+
+interface Counted {
+  readonly tier: RamTier
+  readonly writeCache: WriteCache | undefined
+  readonly cold: ColdOverlay
+  readonly fetcher: ChunkFetcher
+}
+
+function statsOf({ tier, writeCache, cold, fetcher }: Counted): OverlayStats {
+  return {
+    ramTierBytes: tier.memory.frames.byteLength,
+    writeCacheBytes: writeCache?.usedBytes ?? 0,
+    writeCacheLimitBytes: writeCache?.limitBytes ?? 0,
+    demandReads: cold.demandReads,
+    demandReadBytes: cold.demandReadBytes,
+    chunksReceived: fetcher.chunksReceived,
+    chunkBytesReceived: fetcher.chunkBytesReceived,
+  }
+}
+
+function hotModuleUrl(): string {
+  return new URL('./hot-overlay.ts', import.meta.url).href
 }

@@ -1,0 +1,138 @@
+/**
+ * The worker's face of the overlay: this client's writes over the RAM tier, both in shared memory.
+ * Imported by the workers of the NBD server, which call `openHotDevice`.
+ */
+import type { Extent, HotDevice, ReplySink } from '../node-nbd/block-device.ts'
+import { BLOCK_BYTES, checkRange } from './block-size.ts'
+import { FRAME_ZERO, type RamTierMemory } from './ram-tier.ts'
+import { readOnlyError } from './read-only-error.ts'
+import { PART_FRAMES, PART_SLOTS, ReadPlan } from './read-plan.ts'
+import { ReaderEpochs, type ReaderSlot } from './reader-epochs.ts'
+import { WriteCache } from './write-cache.ts'
+import { ENTRY_BASE, isZeroEntry } from './write-cache-entry.ts'
+import type { WriteCacheMemory } from './write-cache-files.ts'
+
+/** What the main thread hands to each worker. */
+export interface HotOverlayData {
+  readonly sizeBytes: number
+  readonly tier: RamTierMemory
+  /** Absent when the device is read-only. */
+  readonly writeCache: WriteCacheMemory | undefined
+}
+
+/** Blocks looked at for one answer on extents, 1 GiB: a client asks on from where the answer ends. */
+const EXTENT_BLOCKS_MAX = 262_144
+/** Extents in one answer: what fits into one reply of 8 KiB. */
+const EXTENTS_MAX = 1024
+
+export function openHotDevice(data: HotOverlayData): HotDevice {
+  return new HotOverlay(data)
+}
+
+export class HotOverlay implements HotDevice {
+  readonly #sizeBytes: number
+  readonly #frameOf: Int32Array<SharedArrayBuffer>
+  readonly #frames: Buffer<SharedArrayBuffer>
+  readonly #entries: Int32Array<SharedArrayBuffer>
+  readonly #dataFd: number
+  readonly #writeCache: WriteCache | undefined
+  readonly #epochs: ReaderEpochs
+  readonly #reader: ReaderSlot
+  readonly #plan: ReadPlan
+
+  constructor({ sizeBytes, tier, writeCache }: HotOverlayData) {
+    this.#sizeBytes = sizeBytes
+    this.#frameOf = new Int32Array(tier.index)
+    this.#frames = Buffer.from(tier.frames)
+    this.#writeCache = writeCache === undefined ? undefined : new WriteCache(writeCache)
+    // Without a write cache, entries that are never touched: they say "base" and cost nothing.
+    this.#entries =
+      this.#writeCache?.entries ?? new Int32Array(new SharedArrayBuffer(tier.index.byteLength))
+    this.#dataFd = writeCache?.dataFd ?? -1
+    this.#epochs = new ReaderEpochs(tier.epochs)
+    this.#reader = this.#epochs.claim()
+    this.#plan = new ReadPlan(this.#frameOf, new Uint8Array(tier.marks), this.#entries)
+  }
+
+  read(offsetBytes: number, lengthBytes: number, sink: ReplySink): boolean {
+    checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
+    this.#reader.enter()
+    const plan = this.#plan
+    if (!plan.make(offsetBytes, lengthBytes)) return false
+    for (let part = 0; part < plan.count; part += 1) {
+      const kind = plan.kinds[part]
+      const offset = plan.offsets[part] ?? 0
+      const length = plan.lengths[part] ?? 0
+      if (kind === PART_FRAMES) sink.appendPart(this.#frames, offset, length)
+      else if (kind === PART_SLOTS) sink.appendFile(this.#dataFd, offset, length)
+      else sink.appendZeros(length)
+    }
+    return true
+  }
+
+  write(offsetBytes: number, bytes: Uint8Array, fua: boolean): boolean {
+    checkRange(this.#sizeBytes, offsetBytes, bytes.length)
+    this.#writable().write(offsetBytes, bytes, fua)
+    return true
+  }
+
+  flush(): boolean {
+    this.#writeCache?.flush()
+    return true
+  }
+
+  trim(offsetBytes: number, lengthBytes: number, fua: boolean): boolean {
+    checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
+    const pending = this.#writable().trim(offsetBytes, lengthBytes, fua)
+    return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
+  }
+
+  writeZeroes(offsetBytes: number, lengthBytes: number, _mayTrim: boolean, fua: boolean): boolean {
+    checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
+    const pending = this.#writable().writeZeroes(offsetBytes, lengthBytes, fua)
+    return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
+  }
+
+  extents(offsetBytes: number, lengthBytes: number): Extent[] {
+    checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
+    const extents: Extent[] = []
+    const end = Math.min(offsetBytes + lengthBytes, offsetBytes + EXTENT_BLOCKS_MAX * BLOCK_BYTES)
+    for (let at = offsetBytes; at < end && extents.length < EXTENTS_MAX; ) {
+      const zero = this.#isZero(at)
+      const begin = at
+      do at = Math.min(end, (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES)
+      while (at < end && this.#isZero(at) === zero)
+      extents.push({ lengthBytes: at - begin, zero, hole: zero })
+    }
+    return extents
+  }
+
+  idle(): void {
+    this.#reader.leave()
+  }
+
+  close(): void {
+    this.#reader.release()
+  }
+
+  #isZero(offsetBytes: number): boolean {
+    const block = Math.floor(offsetBytes / BLOCK_BYTES)
+    const entry = this.#entries[block] ?? ENTRY_BASE
+    return entry === ENTRY_BASE ? this.#frameOf[block] === FRAME_ZERO : isZeroEntry(entry)
+  }
+
+  /**
+   * Frees the slots when no other worker can be reading them; else the cold device waits for that.
+   * This worker's own reads are done: a sink reads files before it returns.
+   */
+  #releaseZeroed(offsetBytes: number, lengthBytes: number): boolean {
+    if (!this.#epochs.hasPassed(this.#epochs.advance(), this.#reader)) return false
+    this.#writable().releaseZeroed(offsetBytes, lengthBytes)
+    return true
+  }
+
+  #writable(): WriteCache {
+    if (this.#writeCache === undefined) throw readOnlyError()
+    return this.#writeCache
+  }
+}

@@ -1,0 +1,441 @@
+/**
+ * This client's writes: whole or partial blocks of 4 KiB in slots of a data file, found through a
+ * table (WRITE-CACHE-FORMAT.md). Every thread that uses the cache has an instance of its own over
+ * the same shared memory and descriptors.
+ *
+ * - Changes are made under a lock, in an order that a process may be killed at any point of: data,
+ *   then table, then the shared entries, then the acknowledgment. A slot is given to another block
+ *   only after the table says that the former one is without.
+ * - Workers read the entries without the lock (see ReaderEpochs): a slot that a block loses by trim
+ *   or zeroes stays with it, as a zero entry with a slot, until `releaseZeroed` is called when no
+ *   other reader can be at it.
+ * - On a medium that survives a loss of power, a table must never get there before the data it
+ *   speaks of: new entries wait for fdatasync of the data, freed slots for that of the table.
+ */
+import { fdatasyncSync, ftruncateSync, readSync, writeSync } from 'node:fs'
+import { constants } from 'node:os'
+import { MiB } from '#shared/units.ts'
+import { NbdError } from '../node-nbd/block-device.ts'
+import { BLOCK_BYTES, blockCount, SECTOR_BYTES, sectorMask } from './block-size.ts'
+import { SharedMutex } from './shared-mutex.ts'
+import { SlotBitmap } from './slot-bitmap.ts'
+import {
+  ENTRY_BASE,
+  ENTRY_ZERO,
+  entryMask,
+  entryOffset,
+  entrySlot,
+  FULL_MASK,
+  hasSlot,
+  isZeroEntry,
+  makeEntry,
+  ZERO_MASK,
+} from './write-cache-entry.ts'
+import {
+  CONTROL_FILE_SLOTS,
+  CONTROL_FILL_LEVEL,
+  CONTROL_LOCK,
+  type WriteCacheMemory,
+} from './write-cache-files.ts'
+import { encodeEntry, TABLE_ENTRY_BYTES, TABLE_HEADER_BYTES } from './write-cache-format.ts'
+
+/** Parts of the limit that are announced when reached, in percent. */
+export const FILL_LEVELS = [75, 90, 100] as const
+export type FillLevel = (typeof FILL_LEVELS)[number]
+
+/** A level is left only this far below it, so that writing around it announces it once. */
+const FILL_LEVEL_SLACK = 5
+
+/** Blocks changed under the lock at once. A larger request lets others in between. */
+const PIECE_BLOCKS = (4 * MiB) / BLOCK_BYTES
+
+export class WriteCache {
+  readonly entries: Int32Array<SharedArrayBuffer>
+  readonly #memory: WriteCacheMemory
+  readonly #control: Int32Array<SharedArrayBuffer>
+  readonly #lock: SharedMutex
+  readonly #slots: SlotBitmap
+
+  // Scratch of one change, so that none allocates.
+  readonly #freshSlots = new Int32Array(PIECE_BLOCKS)
+  readonly #newEntries = new Int32Array(PIECE_BLOCKS)
+  readonly #table = Buffer.alloc(PIECE_BLOCKS * TABLE_ENTRY_BYTES)
+  readonly #block = Buffer.alloc(BLOCK_BYTES)
+  readonly #zeros = Buffer.alloc(BLOCK_BYTES)
+
+  constructor(memory: WriteCacheMemory) {
+    this.#memory = memory
+    this.entries = new Int32Array(memory.entries)
+    this.#control = new Int32Array(memory.control)
+    this.#lock = new SharedMutex(this.#control, CONTROL_LOCK)
+    this.#slots = new SlotBitmap(memory.slots)
+  }
+
+  get usedBytes(): number {
+    return this.#slots.taken * BLOCK_BYTES
+  }
+
+  get limitBytes(): number {
+    return this.#slots.limit * BLOCK_BYTES
+  }
+
+  /**
+   * Writes whole sectors within the device; with `fua`, returns after they are durable.
+   * @throws {NbdError} ENOSPC when there is no room, EIO; a part may have been written
+   */
+  write(offsetBytes: number, bytes: Uint8Array, fua: boolean): void {
+    for (let done = 0; done < bytes.length; ) {
+      const length = Math.min(bytes.length - done, bytesToPieceEnd(offsetBytes + done))
+      this.#lock.lock()
+      try {
+        this.#writePiece(offsetBytes + done, bytes, done, length)
+      } finally {
+        this.#lock.unlock()
+      }
+      done += length
+    }
+    if (fua) this.flush()
+  }
+
+  /**
+   * Makes the range read as zeros. Returns whether slots wait for `releaseZeroed`.
+   * @throws {NbdError} as `write`
+   */
+  writeZeroes(offsetBytes: number, lengthBytes: number, fua: boolean): boolean {
+    const { first, end } = this.#wholeBlocks(offsetBytes, lengthBytes)
+    const rangeEnd = offsetBytes + lengthBytes
+    const headEnd = Math.min(first * BLOCK_BYTES, rangeEnd)
+    this.#writeZeroSectors(offsetBytes, headEnd)
+    const pending = this.#dropBlocks(first, end, ENTRY_ZERO)
+    this.#writeZeroSectors(Math.max(headEnd, end * BLOCK_BYTES), rangeEnd)
+    if (fua) this.flush()
+    return pending
+  }
+
+  /**
+   * Gives back the room of the range's whole blocks, which then read as zeros; blocks that were
+   * never written stay as they are, so that trimming a large disk takes no memory. Returns whether
+   * slots wait for `releaseZeroed`.
+   * @throws {NbdError} EIO
+   */
+  trim(offsetBytes: number, lengthBytes: number, fua: boolean): boolean {
+    const { first, end } = this.#wholeBlocks(offsetBytes, lengthBytes)
+    const pending = this.#dropBlocks(first, end, ENTRY_BASE)
+    if (fua) this.flush()
+    return pending
+  }
+
+  /** Frees the slots of zero blocks in the range. Call when no other thread can still read them. */
+  releaseZeroed(offsetBytes: number, lengthBytes: number): void {
+    const { first, end } = this.#wholeBlocks(offsetBytes, lengthBytes)
+    this.#lock.lock()
+    try {
+      if (this.#memory.durable) fdatasyncSync(this.#memory.tableFd)
+      for (let block = first; block < end; block += 1) {
+        const entry = this.entries[block] ?? ENTRY_BASE
+        if (!isZeroEntry(entry) || !hasSlot(entry)) continue
+        this.entries[block] = ENTRY_ZERO
+        this.#slots.free(entrySlot(entry))
+      }
+      this.#cutFile()
+      this.#announceFill()
+    } catch (cause) {
+      throw nbdError('free', cause)
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  /** Returns after everything written so far is durable; at once on a medium that never is. */
+  flush(): void {
+    if (!this.#memory.durable) return
+    try {
+      fdatasyncSync(this.#memory.dataFd)
+      fdatasyncSync(this.#memory.tableFd)
+    } catch (cause) {
+      throw nbdError('flush', cause)
+    }
+  }
+
+  /** Whether every byte of the range is here, so that nothing of the base is needed. */
+  covers(offsetBytes: number, lengthBytes: number): boolean {
+    const end = offsetBytes + lengthBytes
+    for (let block = Math.floor(offsetBytes / BLOCK_BYTES); block * BLOCK_BYTES < end; block += 1) {
+      const mask = writtenMask(this.entries[block] ?? ENTRY_BASE)
+      const wanted = maskWithin(block, offsetBytes, end)
+      if ((mask & wanted) !== wanted) return false
+    }
+    return true
+  }
+
+  /**
+   * Lays what was written over the target, which holds the base's bytes from the offset on. For
+   * threads that are no readers: it takes the lock.
+   */
+  overlay(offsetBytes: number, target: Uint8Array): void {
+    const end = offsetBytes + target.length
+    this.#lock.lock()
+    try {
+      for (let block = Math.floor(offsetBytes / BLOCK_BYTES); block * BLOCK_BYTES < end; ) {
+        block += this.#overlayRun(block, offsetBytes, target, end)
+      }
+    } catch (cause) {
+      throw nbdError('read', cause)
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  #writePiece(offsetBytes: number, bytes: Uint8Array, from: number, length: number): void {
+    const first = Math.floor(offsetBytes / BLOCK_BYTES)
+    const end = offsetBytes + length
+    const count = blockCount(end) - first
+    const fresh = this.#takeFreshSlots(first, count)
+    const changed = this.#makeEntries(first, count, offsetBytes, end)
+    try {
+      this.#writeData(first, count, bytes, from, offsetBytes, end)
+      if (changed && this.#memory.durable) fdatasyncSync(this.#memory.dataFd)
+    } catch (cause) {
+      for (let at = 0; at < fresh; at += 1) this.#slots.free(this.#freshSlots[at] ?? 0)
+      throw nbdError('write', cause)
+    }
+    // Should this fail, the fresh slots are lost: the table may already name them.
+    if (changed) this.#publish(first, count)
+    if (fresh > 0) this.#announceFill()
+  }
+
+  /** Takes a slot for each block of the piece that has none; returns how many. */
+  #takeFreshSlots(first: number, count: number): number {
+    let fresh = 0
+    for (let at = 0; at < count; at += 1) {
+      if (!hasSlot(this.entries[first + at] ?? ENTRY_BASE)) fresh += 1
+    }
+    if (fresh === 0) return 0
+    if (!this.#slots.take(this.#freshSlots, fresh)) {
+      this.#setFillLevel(100)
+      throw new NbdError(
+        constants.errno.ENOSPC,
+        `Cannot write ${count} blocks: the write cache is full with ${this.usedBytes} of ${this.limitBytes} bytes`,
+      )
+    }
+    const fileSlots = (this.#freshSlots[fresh - 1] ?? 0) + 1
+    if (fileSlots > (this.#control[CONTROL_FILE_SLOTS] ?? 0)) {
+      this.#control[CONTROL_FILE_SLOTS] = fileSlots
+    }
+    return fresh
+  }
+
+  /** Fills #newEntries; returns whether any differs from what is there. */
+  #makeEntries(first: number, count: number, offsetBytes: number, end: number): boolean {
+    let changed = false
+    let fresh = 0
+    for (let at = 0; at < count; at += 1) {
+      const old = this.entries[first + at] ?? ENTRY_BASE
+      const slot = hasSlot(old) ? entrySlot(old) : (this.#freshSlots[fresh++] ?? 0)
+      // What is not written of a block that was zero is written as zeros.
+      const mask = writtenMask(old) | maskWithin(first + at, offsetBytes, end)
+      const entry = makeEntry(slot, mask)
+      this.#newEntries[at] = entry
+      changed ||= entry !== old
+    }
+    return changed
+  }
+
+  /** Writes the piece to its slots, with one call for each run of slots. */
+  #writeData(
+    first: number,
+    count: number,
+    bytes: Uint8Array,
+    from: number,
+    offsetBytes: number,
+    end: number,
+  ): void {
+    let runAt = 0 // in the data file
+    let runFrom = 0 // in bytes
+    let runLength = 0
+    for (let at = 0; at < count; at += 1) {
+      const blockAt = (first + at) * BLOCK_BYTES
+      const begin = Math.max(offsetBytes, blockAt)
+      const length = Math.min(end, blockAt + BLOCK_BYTES) - begin
+      const bytesAt = from + begin - offsetBytes
+      const slotAt = entryOffset(this.#newEntries[at] ?? ENTRY_BASE)
+      const old = this.entries[first + at] ?? ENTRY_BASE
+      const amidZeros = length < BLOCK_BYTES && isZeroEntry(old)
+      if (amidZeros) {
+        this.#block.fill(0)
+        this.#block.set(bytes.subarray(bytesAt, bytesAt + length), begin - blockAt)
+        writeFully(this.#memory.dataFd, this.#block, 0, BLOCK_BYTES, slotAt)
+        continue
+      }
+      const fileAt = slotAt + begin - blockAt
+      if (runLength > 0 && runAt + runLength === fileAt && runFrom + runLength === bytesAt) {
+        runLength += length
+        continue
+      }
+      writeFully(this.#memory.dataFd, bytes, runFrom, runLength, runAt)
+      runAt = fileAt
+      runFrom = bytesAt
+      runLength = length
+    }
+    writeFully(this.#memory.dataFd, bytes, runFrom, runLength, runAt)
+  }
+
+  /** Writes zeros to a part of one block. */
+  #writeZeroSectors(begin: number, end: number): void {
+    if (end <= begin) return
+    if (isZeroEntry(this.entries[Math.floor(begin / BLOCK_BYTES)] ?? ENTRY_BASE)) return
+    this.#lock.lock()
+    try {
+      this.#writePiece(begin, this.#zeros, 0, end - begin)
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  /**
+   * Makes the blocks zero entries; those never written become `untouched`. Slots stay with them.
+   * Returns whether there are any.
+   */
+  #dropBlocks(first: number, end: number, untouched: number): boolean {
+    let pending = false
+    for (let block = first; block < end; block += PIECE_BLOCKS) {
+      const count = Math.min(end - block, PIECE_BLOCKS)
+      this.#lock.lock()
+      try {
+        let changed = false
+        for (let at = 0; at < count; at += 1) {
+          const old = this.entries[block + at] ?? ENTRY_BASE
+          const entry = droppedEntry(old, untouched)
+          this.#newEntries[at] = entry
+          changed ||= entry !== old
+          pending ||= hasSlot(entry)
+        }
+        if (changed) this.#publish(block, count)
+      } finally {
+        this.#lock.unlock()
+      }
+    }
+    return pending
+  }
+
+  /** Writes #newEntries to the table and then shows them to all threads. */
+  #publish(first: number, count: number): void {
+    for (let at = 0; at < count; at += 1) {
+      encodeEntry(this.#table, at * TABLE_ENTRY_BYTES, this.#newEntries[at] ?? ENTRY_BASE)
+    }
+    const tableAt = TABLE_HEADER_BYTES + first * TABLE_ENTRY_BYTES
+    try {
+      writeFully(this.#memory.tableFd, this.#table, 0, count * TABLE_ENTRY_BYTES, tableAt)
+    } catch (cause) {
+      throw nbdError('write', cause)
+    }
+    for (let at = 0; at < count; at += 1) {
+      Atomics.store(this.entries, first + at, this.#newEntries[at] ?? ENTRY_BASE)
+    }
+  }
+
+  /** Overlays one block, or several whose slots lie behind each other; returns how many. */
+  #overlayRun(first: number, offsetBytes: number, target: Uint8Array, end: number): number {
+    const entry = this.entries[first] ?? ENTRY_BASE
+    const begin = Math.max(offsetBytes, first * BLOCK_BYTES)
+    let length = Math.min(end, (first + 1) * BLOCK_BYTES) - begin
+    if (isZeroEntry(entry)) target.fill(0, begin - offsetBytes, begin - offsetBytes + length)
+    else if (entryMask(entry) !== FULL_MASK) this.#overlaySectors(first, entry, offsetBytes, target)
+    else {
+      let count = 1
+      for (; begin + length < end; count += 1) {
+        if (this.entries[first + count] !== makeEntry(entrySlot(entry) + count, FULL_MASK)) break
+        length += Math.min(BLOCK_BYTES, end - begin - length)
+      }
+      const from = entryOffset(entry) + begin - first * BLOCK_BYTES
+      readFully(this.#memory.dataFd, target, begin - offsetBytes, length, from)
+      return count
+    }
+    return 1
+  }
+
+  #overlaySectors(block: number, entry: number, offsetBytes: number, target: Uint8Array): void {
+    const end = offsetBytes + target.length
+    const blockAt = block * BLOCK_BYTES
+    const mask = entryMask(entry) & maskWithin(block, offsetBytes, end)
+    for (let at = 0; at < BLOCK_BYTES; at += SECTOR_BYTES) {
+      if ((mask & (1 << (at / SECTOR_BYTES))) === 0) continue
+      const targetAt = blockAt + at - offsetBytes
+      readFully(this.#memory.dataFd, target, targetAt, SECTOR_BYTES, entryOffset(entry) + at)
+    }
+  }
+
+  /** The blocks that lie wholly in the range; the device may end within its last block. */
+  #wholeBlocks(offsetBytes: number, lengthBytes: number): { first: number; end: number } {
+    const rangeEnd = offsetBytes + lengthBytes
+    const first = blockCount(offsetBytes)
+    const end =
+      rangeEnd === this.#memory.sizeBytes
+        ? blockCount(rangeEnd)
+        : Math.floor(rangeEnd / BLOCK_BYTES)
+    return { first, end: Math.max(first, end) }
+  }
+
+  /** Gives the memory behind the last slot in use back. */
+  #cutFile(): void {
+    const present = this.#control[CONTROL_FILE_SLOTS] ?? 0
+    const needed = this.#slots.end(present)
+    if (needed === present) return
+    ftruncateSync(this.#memory.dataFd, needed * BLOCK_BYTES)
+    this.#control[CONTROL_FILE_SLOTS] = needed
+  }
+
+  #announceFill(): void {
+    const percent = (this.#slots.taken / this.#slots.limit) * 100
+    const present = this.#control[CONTROL_FILL_LEVEL] ?? 0
+    const reached = FILL_LEVELS.findLast((level) => percent >= level) ?? 0
+    if (reached > present || percent < present - FILL_LEVEL_SLACK) this.#setFillLevel(reached)
+  }
+
+  #setFillLevel(level: FillLevel | 0): void {
+    if (Atomics.exchange(this.#control, CONTROL_FILL_LEVEL, level) === level) return
+    Atomics.notify(this.#control, CONTROL_FILL_LEVEL)
+  }
+}
+
+function bytesToPieceEnd(offsetBytes: number): number {
+  return PIECE_BLOCKS * BLOCK_BYTES - (offsetBytes % BLOCK_BYTES)
+}
+
+/** The sectors of a block that are within the range. */
+function maskWithin(block: number, beginBytes: number, endBytes: number): number {
+  const blockAt = block * BLOCK_BYTES
+  const begin = Math.max(beginBytes - blockAt, 0)
+  return sectorMask(begin, Math.min(endBytes - blockAt, BLOCK_BYTES))
+}
+
+/** The sectors that do not come from the base. */
+function writtenMask(entry: number): number {
+  return isZeroEntry(entry) ? FULL_MASK : entryMask(entry)
+}
+
+function droppedEntry(old: number, untouched: number): number {
+  if (old === ENTRY_BASE) return untouched
+  return hasSlot(old) ? makeEntry(entrySlot(old), ZERO_MASK) : old
+}
+
+function writeFully(fd: number, bytes: Uint8Array, from: number, length: number, at: number): void {
+  for (let done = 0; done < length; ) {
+    done += writeSync(fd, bytes, from + done, length - done, at + done)
+  }
+}
+
+function readFully(fd: number, target: Uint8Array, to: number, length: number, at: number): void {
+  for (let done = 0; done < length; ) {
+    const read = readSync(fd, target, to + done, length - done, at + done)
+    if (read === 0) throw new Error(`the data ends at ${at + done}`)
+    done += read
+  }
+}
+
+function nbdError(action: string, cause: unknown): NbdError {
+  const full = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC'
+  const errno = full ? constants.errno.ENOSPC : constants.errno.EIO
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new NbdError(errno, `Cannot ${action} in the write cache: ${why}`, { cause })
+}
