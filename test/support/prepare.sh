@@ -62,5 +62,5 @@ need_npm() {
 
 # What builds a vDisk and the initramfs, and starts a machine.
 # shellcheck disable=SC2034 # for those who source this file
-DEMO_PACKAGES='qemu-system-x86 ipxe-qemu mmdebstrap e2fsprogs fdisk util-linux kmod cpio zstd xz-utils
+DEMO_PACKAGES='mount qemu-system-x86 ipxe-qemu mmdebstrap e2fsprogs fdisk util-linux kmod cpio zstd xz-utils
     busybox-static gcc libc6-dev'
