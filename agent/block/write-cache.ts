@@ -195,12 +195,12 @@ export class WriteCache {
     try {
       this.#writeData(first, count, bytes, from, offsetBytes, end)
       if (changed && this.#memory.durable) fdatasyncSync(this.#memory.dataFd)
+      if (changed) this.#publish(first, count)
     } catch (cause) {
-      for (let at = 0; at < fresh; at += 1) this.#slots.free(this.#freshSlots[at] ?? 0)
+      // Else the table may still name the slots: they are lost until the cache is opened again.
+      if (this.#restoreTable(first, count)) this.#giveBack(fresh)
       throw nbdError('write', cause)
     }
-    // Should this fail, the fresh slots are lost: the table may already name them.
-    if (changed) this.#publish(first, count)
     if (fresh > 0) this.#announceFill()
   }
 
@@ -223,6 +223,16 @@ export class WriteCache {
       this.#control[CONTROL_FILE_SLOTS] = fileSlots
     }
     return fresh
+  }
+
+  /** Frees the first fresh slots, and the room of what was written to them: it may be wanted now. */
+  #giveBack(fresh: number): void {
+    for (let at = 0; at < fresh; at += 1) this.#slots.free(this.#freshSlots[at] ?? 0)
+    try {
+      this.#cutFile()
+    } catch {
+      // The room comes back with the next release; what failed first is what is told.
+    }
   }
 
   /** Fills #newEntries; returns whether any differs from what is there. */
@@ -311,6 +321,9 @@ export class WriteCache {
           pending ||= hasSlot(entry)
         }
         if (changed) this.#publish(block, count)
+      } catch (cause) {
+        this.#restoreTable(block, count)
+        throw nbdError('write', cause)
       } finally {
         this.#lock.unlock()
       }
@@ -324,13 +337,30 @@ export class WriteCache {
       encodeEntry(this.#table, at * TABLE_ENTRY_BYTES, this.#newEntries[at] ?? ENTRY_BASE)
     }
     const tableAt = TABLE_HEADER_BYTES + first * TABLE_ENTRY_BYTES
-    try {
-      writeFully(this.#memory.tableFd, this.#table, 0, count * TABLE_ENTRY_BYTES, tableAt)
-    } catch (cause) {
-      throw nbdError('write', cause)
-    }
+    writeFully(this.#memory.tableFd, this.#table, 0, count * TABLE_ENTRY_BYTES, tableAt)
     for (let at = 0; at < count; at += 1) {
       Atomics.store(this.entries, first + at, this.#newEntries[at] ?? ENTRY_BASE)
+    }
+  }
+
+  /**
+   * Puts back what a change that failed has written to the table, so that it says what the shared
+   * entries say. Needs no room: only what was written is written again. Returns whether it went well.
+   */
+  #restoreTable(first: number, count: number): boolean {
+    const length = count * TABLE_ENTRY_BYTES
+    const tableAt = TABLE_HEADER_BYTES + first * TABLE_ENTRY_BYTES
+    const old = Buffer.alloc(TABLE_ENTRY_BYTES)
+    try {
+      readFully(this.#memory.tableFd, this.#table, 0, length, tableAt)
+      for (let at = 0; at < length; at += TABLE_ENTRY_BYTES) {
+        encodeEntry(old, 0, this.entries[first + at / TABLE_ENTRY_BYTES] ?? ENTRY_BASE)
+        if (old.compare(this.#table, at, at + TABLE_ENTRY_BYTES) === 0) continue
+        writeFully(this.#memory.tableFd, old, 0, TABLE_ENTRY_BYTES, tableAt + at)
+      }
+      return true
+    } catch {
+      return false
     }
   }
 
