@@ -96,6 +96,8 @@ export interface Export {
   readonly minimumBlockBytes: number
   readonly preferredBlockBytes: number
   readonly maximumBlockBytes: number
+  /** Whether writing zeroes always costs less than writing data (NBD_CMD_FLAG_FAST_ZERO). Default false. */
+  readonly fastZeroes?: boolean
   readonly hot: HotDeviceSource
   /** Absent when the hot device never answers "not here". */
   readonly cold?: ColdDevice

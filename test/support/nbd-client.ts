@@ -1,0 +1,104 @@
+/** A bare NBD client in its transmission phase, with simple replies: sends what it is told, in any order. */
+import type { Duplex } from 'node:stream'
+import { invariant } from '#shared/invariant.ts'
+
+export const NBD = {
+  read: 0,
+  write: 1,
+  disconnect: 2,
+  flush: 3,
+  trim: 4,
+  cache: 5,
+  writeZeroes: 6,
+  blockStatus: 7,
+} as const
+
+export interface NbdRequest {
+  readonly type: number
+  readonly offset?: number
+  readonly length?: number
+  readonly flags?: number
+  readonly payload?: Buffer
+}
+
+export interface NbdReply {
+  readonly errno: number
+  readonly data: Buffer
+}
+
+interface Waiting {
+  readonly dataBytes: number
+  readonly settle: (reply: NbdReply) => void
+}
+
+export function encodeRequest(request: NbdRequest, cookie: bigint): Buffer {
+  const { type, offset = 0, flags = 0, payload } = request
+  const header = Buffer.alloc(28)
+  header.writeUInt32BE(0x25609513, 0)
+  header.writeUInt16BE(flags, 4)
+  header.writeUInt16BE(type, 6)
+  header.writeBigUInt64BE(cookie, 8)
+  header.writeBigUInt64BE(BigInt(offset), 16)
+  header.writeUInt32BE(request.length ?? payload?.length ?? 0, 24)
+  return payload === undefined ? header : Buffer.concat([header, payload])
+}
+
+export class NbdClient {
+  readonly socket: Duplex
+  readonly #waiting = new Map<bigint, Waiting>()
+  #received = Buffer.alloc(0)
+  #cookie = 0x1122_3344_8000_0000n
+
+  constructor(socket: Duplex) {
+    this.socket = socket
+    socket.on('data', (bytes: Buffer) => {
+      this.#received = Buffer.concat([this.#received, bytes])
+      while (this.#takeReply());
+    })
+    socket.on('error', () => socket.destroy())
+  }
+
+  /** Requests that are not answered. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  /** Sends a request; resolves with its reply, and never when the connection ends before. */
+  request(request: NbdRequest): Promise<NbdReply> {
+    const cookie = this.#cookie++
+    const dataBytes = request.type === NBD.read ? (request.length ?? 0) : 0
+    const replied = new Promise<NbdReply>((settle) => {
+      this.#waiting.set(cookie, { dataBytes, settle })
+    })
+    this.socket.write(encodeRequest(request, cookie))
+    return replied
+  }
+
+  read(offset: number, length: number): Promise<NbdReply> {
+    return this.request({ type: NBD.read, offset, length })
+  }
+
+  write(offset: number, payload: Buffer): Promise<NbdReply> {
+    return this.request({ type: NBD.write, offset, payload })
+  }
+
+  disconnect(): void {
+    this.socket.write(encodeRequest({ type: NBD.disconnect }, 0n))
+  }
+
+  #takeReply(): boolean {
+    const bytes = this.#received
+    if (bytes.length < 16) return false
+    invariant(bytes.readUInt32BE(0) === 0x67446698, 'a reply begins with its magic')
+    const errno = bytes.readUInt32BE(4)
+    const cookie = bytes.readBigUInt64BE(8)
+    const waiting = this.#waiting.get(cookie)
+    invariant(waiting !== undefined, `a reply to a request that waits, not ${cookie}`)
+    const end = 16 + (errno === 0 ? waiting.dataBytes : 0)
+    if (bytes.length < end) return false
+    this.#waiting.delete(cookie)
+    this.#received = bytes.subarray(end)
+    waiting.settle({ errno, data: Buffer.from(bytes.subarray(16, end)) })
+    return true
+  }
+}
