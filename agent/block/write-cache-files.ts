@@ -13,6 +13,8 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { BootwireError } from '#shared/errors.ts'
+import { formatBytes } from '#shared/units.ts'
 import { BLOCK_BYTES, blockCount } from './block-size.ts'
 import { createSlotBitmap, SlotBitmap, type SlotBitmapMemory } from './slot-bitmap.ts'
 import { ENTRY_BASE, entrySlot, hasSlot, SLOTS_MAX } from './write-cache-entry.ts'
@@ -51,6 +53,8 @@ export interface WriteCacheOptions extends CacheIdentity {
 export const DATA_FILE = 'data'
 export const TABLE_FILE = 'table'
 
+const OPEN_FLAGS = constants.O_RDWR | constants.O_CREAT
+
 const CONTROL_WORDS = 16
 /** The words that `WriteCache` keeps its state in. */
 export const CONTROL_LOCK = 0
@@ -63,22 +67,22 @@ const RECOVERY_BYTES = 1024 * 1024
 /**
  * Opens the cache in the folder with everything that was acknowledged, or an empty one when there
  * is none. The files stay open until `closeWriteCacheFiles`.
- * @throws {BootwireError} WRITE_CACHE_UNUSABLE
+ * @throws {BootwireError} WRITE_CACHE_UNUSABLE; CLIENT_MEMORY when there is none for its entries
  */
 export function openWriteCacheFiles(options: WriteCacheOptions): WriteCacheMemory {
-  mkdirSync(options.folder, { recursive: true, mode: 0o700 })
-  const dataFd = openFile(join(options.folder, DATA_FILE))
   try {
-    const tableFd = openFile(join(options.folder, TABLE_FILE))
-    try {
-      return recover(options, dataFd, tableFd)
-    } catch (error) {
-      closeSync(tableFd)
-      throw error
+    return openFiles(options)
+  } catch (cause) {
+    if (cause instanceof RangeError) {
+      const size = formatBytes(options.sizeBytes)
+      throw new BootwireError(
+        'CLIENT_MEMORY',
+        `Cannot open a write cache for a vDisk of ${size}: there is no memory for it`,
+        { cause },
+      )
     }
-  } catch (error) {
-    closeSync(dataFd)
-    throw error
+    const isOfSystem = cause instanceof Error && 'syscall' in cause
+    throw isOfSystem ? unusable(`"${options.folder}": ${cause.message}`, cause) : cause
   }
 }
 
@@ -88,11 +92,20 @@ export function closeWriteCacheFiles(memory: WriteCacheMemory): void {
   closeSync(memory.tableFd)
 }
 
-function openFile(path: string): number {
+function openFiles(options: WriteCacheOptions): WriteCacheMemory {
+  mkdirSync(options.folder, { recursive: true, mode: 0o700 })
+  const dataFd = openSync(join(options.folder, DATA_FILE), OPEN_FLAGS, 0o600)
   try {
-    return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
-  } catch (cause) {
-    throw unusable(`"${path}" does not open`, cause)
+    const tableFd = openSync(join(options.folder, TABLE_FILE), OPEN_FLAGS, 0o600)
+    try {
+      return recover(options, dataFd, tableFd)
+    } catch (error) {
+      closeSync(tableFd)
+      throw error
+    }
+  } catch (error) {
+    closeSync(dataFd)
+    throw error
   }
 }
 
