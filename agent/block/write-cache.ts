@@ -106,8 +106,9 @@ export class WriteCache {
     const rangeEnd = offsetBytes + lengthBytes
     const headEnd = Math.min(first * BLOCK_BYTES, rangeEnd)
     this.#writeZeroSectors(offsetBytes, headEnd)
-    const pending = this.#dropBlocks(first, end, ENTRY_ZERO)
     this.#writeZeroSectors(Math.max(headEnd, end * BLOCK_BYTES), rangeEnd)
+    // Last: were there no room for the ends, the slots that this gives up would wait in vain.
+    const pending = this.#dropBlocks(first, end, ENTRY_ZERO)
     if (fua) this.flush()
     return pending
   }
