@@ -10,5 +10,6 @@ export {
 } from './block-device.ts'
 export type { ConnectionEnd, NbdConnection } from './connection.ts'
 export { kernelFlags } from './export-facts.ts'
+export { type ListenAddress, NbdServer, type NbdServerOptions } from './nbd-server.ts'
 export { type ServeDescriptorOptions, serveDescriptor } from './serve-descriptor.ts'
 export type { WorkerFiles } from './worker-files.ts'

@@ -14,10 +14,8 @@ import type { ReplyTask } from './transmission-task.ts'
 import { serveTasks } from './worker-task.ts'
 
 serveTasks((given) => {
-  const task = given as ReplyTask | undefined
-  if (task === undefined) return // only to be ready
   try {
-    sendAnswers(task)
+    sendAnswers(given as ReplyTask)
   } catch (error) {
     // The transmission worker finds that out by itself, and ends the connection.
     if (!(error instanceof ConnectionGone)) throw error

@@ -17,7 +17,7 @@ interface StreamHandle {
  * socket stays its owner: `end` it to hang up, `destroy` it to close the descriptor.
  */
 export function takeDescriptor(socket: Socket): number | undefined {
-  const handle: unknown = '_handle' in socket ? socket._handle : undefined
+  const handle: unknown = Reflect.get(socket, '_handle')
   if (!isStreamHandle(handle)) return undefined
   handle.readStop()
   socket.pause()
