@@ -3,11 +3,12 @@
  * folder, made at first start. Clients trust the key by its pin, never the certificate's names or
  * dates (PROTOCOL.md §1), so the certificate only wraps the key.
  */
-import { createHash, createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
+import { createHash, createPrivateKey, createPublicKey } from 'node:crypto'
 import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generate } from 'selfsigned'
 import { BootwireError } from '#shared/errors.ts'
+import { spkiPin } from '#shared/identity/key-pin.ts'
 
 export interface ServerKey {
   readonly keyPem: string
@@ -29,12 +30,6 @@ export async function ensureServerKey(stateFolder: string): Promise<ServerKey> {
   if (keyPem === undefined) return await createServerKey(keyPath, certPath)
   if (certPem === undefined) throw unreadable(certPath, 'it is missing beside its key')
   return { keyPem, certPem, pin: checkedPin(keyPem, certPem, certPath) }
-}
-
-/** Returns the pin of a certificate's key. */
-export function spkiPin(certPem: string | Buffer): string {
-  const spki = new X509Certificate(certPem).publicKey.export({ type: 'spki', format: 'der' })
-  return createHash('sha256').update(spki).digest('base64url')
 }
 
 async function createServerKey(keyPath: string, certPath: string): Promise<ServerKey> {

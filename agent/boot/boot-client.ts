@@ -1,0 +1,141 @@
+/**
+ * One boot of this machine, from its network card to an attached vDisk. What can wait for somebody
+ * waits here, with a screen that says for whom; what cannot be mended is thrown.
+ */
+import { release } from 'node:os'
+import { formatBytes } from '#shared/units.ts'
+import { availableMemoryBytes } from '../machine/memory.ts'
+import { readMachineFacts } from '../machine/read-facts.ts'
+import { uptimeSeconds } from '../machine/uptime.ts'
+import type { Consoles } from '../screen/consoles.ts'
+import { WaitScreen } from '../screen/wait-screen.ts'
+import { AgentSession } from '../session/agent-session.ts'
+import { nameOf } from '../session/pinned-tls.ts'
+import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
+import type { AgentContext } from './agent-context.ts'
+import { type Chosen, chooseAndOpen } from './choose-vdisk.ts'
+import { cmdlineFor, downloadKernel, type VdiskKernel } from './kernel-switch.ts'
+import { type NetworkUp, networkUp } from './network.ts'
+import { type Resume, writeResume } from './resume-file.ts'
+import { writeRootEnv } from './root-env.ts'
+import type { RunFolder } from './run-folder.ts'
+import { DEVICE_PATH, type ServedVdisk } from './served-vdisk.ts'
+
+export interface BootParts {
+  readonly context: AgentContext
+  readonly runFolder: RunFolder
+  readonly consoles: Consoles
+  readonly supervisor: SupervisorControl
+  /** When the agent began. */
+  readonly startedUptimeSeconds: number
+  readonly attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>
+}
+
+export interface BootedClient {
+  readonly session: AgentSession
+  readonly vdisk: ServedVdisk
+}
+
+/** Half of what is free: the other half is for the system and what it reads. */
+const WRITE_CACHE_SHARE = 0.5
+
+/** In /run: a kernel and its archives are there for a moment, before everything else is. */
+const KERNEL_FOLDER = 'kexec'
+
+/** @throws {BootwireError} ATTACH_FAILED, KEXEC_FAILED, CLIENT_MEMORY, … */
+export async function bootClient(parts: BootParts): Promise<BootedClient> {
+  const { context, consoles, runFolder } = parts
+  consoles.log(`agent ${context.version} on kernel ${release()}`)
+  const network = await waitForNetwork(parts)
+  const facts = readMachineFacts(network.interfaceName)
+  const session = createSession(parts.context, network.interfaceName)
+  session.phase('agent', parts.startedUptimeSeconds)
+  session.phase('network')
+  consoles.log(
+    `${network.interfaceName} has ${network.address}; connecting to ${nameOf(session.connection.server)}`,
+  )
+  session.start()
+  const chosen = await chooseAndOpen({
+    session,
+    consoles,
+    facts,
+    presetVdisk: context.parameters.vdisk,
+  })
+  session.phase('chosen')
+  try {
+    return { session, vdisk: await attachChosen(parts, session, chosen) }
+  } catch (error) {
+    session.notice('error', error instanceof Error ? error.message : String(error))
+    throw error
+  } finally {
+    runFolder.remove(KERNEL_FOLDER)
+  }
+}
+
+export function createSession(context: AgentContext, bootInterface: string): AgentSession {
+  return new AgentSession({
+    servers: context.parameters.servers,
+    pin: context.parameters.pin,
+    agentVersion: context.version,
+    bootId: context.bootId,
+    facts: readMachineFacts(bootInterface),
+    kernelRelease: release(),
+    uptimeSeconds,
+  })
+}
+
+async function waitForNetwork({ context, runFolder, consoles }: BootParts): Promise<NetworkUp> {
+  const [server] = context.parameters.servers
+  let screen: Promise<WaitScreen> | undefined
+  const show = (matter: Error) => {
+    const state = {
+      facts: readMachineFacts(''),
+      server: { address: server === undefined ? '' : nameOf(server), isConnected: false },
+      matter,
+    }
+    if (screen === undefined) screen = WaitScreen.open(consoles, state)
+    else void screen.then((open) => open.update(state))
+  }
+  const network = await networkUp(runFolder, show, new AbortController().signal)
+  await (await screen)?.[Symbol.asyncDispose]()
+  return network
+}
+
+async function attachChosen(
+  parts: BootParts,
+  session: AgentSession,
+  { identity, opened }: Chosen,
+): Promise<ServedVdisk> {
+  const { context, consoles, runFolder } = parts
+  const { kernel } = opened
+  if (kernel !== undefined && kernel.id !== context.parameters.kernelId) {
+    await switchKernel(parts, session, opened.vdisk, kernel)
+  }
+  consoles.log(`booting ${opened.vdisk} (${formatBytes(opened.sizeBytes)}) as ${identity.hostname}`)
+  const resume = {
+    bootId: context.bootId,
+    opened,
+    writeCacheLimitBytes: Math.floor(availableMemoryBytes() * WRITE_CACHE_SHARE),
+  }
+  writeResume(runFolder, resume)
+  const vdisk = await parts.attach(resume, session)
+  session.phase('attached')
+  writeRootEnv(runFolder, DEVICE_PATH, opened, identity)
+  return vdisk
+}
+
+/** Does not come back but with an error. @throws {BootwireError} */
+async function switchKernel(
+  { context, consoles, runFolder, supervisor }: BootParts,
+  session: AgentSession,
+  vdisk: string,
+  kernel: VdiskKernel,
+): Promise<void> {
+  const { parameters, bootId, cmdline } = context
+  consoles.log(`loading kernel ${kernel.release}, which ${vdisk} brings`)
+  const connection = { server: session.connection.server, pin: parameters.pin }
+  const files = await downloadKernel(kernel, connection, runFolder.pathOf(KERNEL_FOLDER))
+  await session.bye('kexec')
+  const next = { ...parameters, kernelId: kernel.id, bootId, vdisk }
+  await supervisor.kexec(files.kernelPath, files.initrdPath, cmdlineFor(cmdline, next))
+}

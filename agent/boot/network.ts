@@ -1,0 +1,55 @@
+/**
+ * The network card the machine boots over. A script of the initramfs brings it up while the agent
+ * starts (`initramfs/network.sh`) and says in `network.env` how far it is.
+ */
+import { BootwireError } from '#shared/errors.ts'
+import type { RunFolder } from './run-folder.ts'
+import { parseAssignments } from './shell-assignments.ts'
+
+export interface NetworkUp {
+  readonly interfaceName: string
+  /** With its prefix length, as `10.0.2.15/24`. */
+  readonly address: string
+}
+
+export const NETWORK_FILE = 'network.env'
+
+/**
+ * Returns when the card has an address. `onTrouble` is called with what keeps it from getting one,
+ * each time that changes; the script goes on trying.
+ */
+export async function networkUp(
+  runFolder: RunFolder,
+  onTrouble: (error: BootwireError) => void,
+  signal: AbortSignal,
+): Promise<NetworkUp> {
+  let lastState = ''
+  return await runFolder.until(() => {
+    const values = parseAssignments(runFolder.read(NETWORK_FILE) ?? '')
+    const state = values.get('STATE') ?? ''
+    const interfaceName = values.get('INTERFACE') ?? ''
+    if (state === 'up') return { interfaceName, address: values.get('ADDRESS') ?? '' }
+    if (state !== lastState) {
+      lastState = state
+      const trouble = troubleOf(state, interfaceName)
+      if (trouble !== undefined) onTrouble(trouble)
+    }
+    return undefined
+  }, signal)
+}
+
+function troubleOf(state: string, interfaceName: string): BootwireError | undefined {
+  switch (state) {
+    case 'no-card':
+      return new BootwireError(
+        'NO_NETWORK',
+        'Cannot find a network card: the kernel has no driver for any there is',
+      )
+    case 'no-link':
+      return new BootwireError('NO_NETWORK', `Cannot use ${interfaceName}: it has no link`)
+    case 'no-address':
+      return new BootwireError('NO_ADDRESS', `Cannot get an address on ${interfaceName} by DHCP`)
+    default:
+      return undefined // still at it
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The open vDisk as a block device: the block layers, the NBD server, and the kernel's device joined
+ * by the supervisor. From `attach` on a root may depend on this process.
+ */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { Opened } from '#shared/wire/messages.ts'
+import { SECTOR_BYTES } from '../block/block-size.ts'
+import type { ChunkTransport } from '../block/chunk-transport.ts'
+import { type Overlay, type OverlayNotice, openOverlay } from '../block/open-overlay.ts'
+import { type Export, kernelFlags, type NbdConnection, serveDescriptor } from '../node-nbd/index.ts'
+import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
+
+export interface ServedVdiskOptions {
+  readonly opened: Opened
+  /** The write cache of one boot is never that of another. */
+  readonly bootId: string
+  readonly ramTierBytes: number
+  readonly writeCacheFolder: string
+  readonly writeCacheLimitBytes: number
+  readonly transport: ChunkTransport
+  readonly supervisor: SupervisorControl
+  /** The agent's end of the NBD socket. */
+  readonly nbdFd: number
+  /** Where the bundled files of the workers lie. */
+  readonly programFolder: string
+  readonly onNotice: (notice: OverlayNotice) => void
+}
+
+/** The initramfs loads the driver for one device. */
+const DEVICE_INDEX = 0
+const DEVICE_NAME = `nbd${DEVICE_INDEX}`
+export const DEVICE_PATH: string = `/dev/${DEVICE_NAME}`
+
+/**
+ * After this the kernel sends requests again that an agent took with it into death; until then they
+ * wait. No request ever fails by it.
+ */
+const IO_TIMEOUT_MS = 3_000
+
+export class ServedVdisk {
+  readonly #options: ServedVdiskOptions
+  readonly #overlay: Overlay
+  readonly #connection: NbdConnection
+
+  private constructor(options: ServedVdiskOptions, overlay: Overlay, connection: NbdConnection) {
+    this.#options = options
+    this.#overlay = overlay
+    this.#connection = connection
+  }
+
+  /**
+   * @throws {BootwireError} ATTACH_FAILED; WRITE_CACHE_UNUSABLE, CLIENT_MEMORY as `openOverlay`
+   */
+  static async attach(options: ServedVdiskOptions): Promise<ServedVdisk> {
+    const { opened, programFolder, supervisor, nbdFd, bootId } = options
+    const overlay = await openOverlay({
+      sizeBytes: opened.sizeBytes,
+      chunkBytes: opened.chunkBytes,
+      versionId: opened.versionId,
+      ramTierBytes: options.ramTierBytes,
+      writeCacheFolder: options.writeCacheFolder,
+      writeCacheLimitBytes: options.writeCacheLimitBytes,
+      transport: options.transport,
+      onNotice: options.onNotice,
+      hotModuleUrl: pathToFileURL(join(programFolder, 'hot-overlay.cjs')).href,
+    })
+    const exported: Export = { ...overlay.device, name: opened.vdisk, description: '' }
+    // Before it is served: a worker that waits for a kernel that never comes would keep the process.
+    await supervisor.attach({
+      index: DEVICE_INDEX,
+      sizeBytes: exported.sizeBytes,
+      blockBytes: SECTOR_BYTES,
+      flags: kernelFlags(exported),
+      backendId: `bootwire:${opened.versionId}:${bootId}`,
+    })
+    const connection = serveDescriptor({
+      fd: nbdFd,
+      export: exported,
+      workers: {
+        transmission: join(programFolder, 'transmission-worker.cjs'),
+        reply: join(programFolder, 'reply-worker.cjs'),
+      },
+    })
+    writeFileSync(`/sys/block/${DEVICE_NAME}/queue/io_timeout`, String(IO_TIMEOUT_MS))
+    return new ServedVdisk(options, overlay, connection)
+  }
+
+  stats(): ReturnType<Overlay['stats']> {
+    return this.#overlay.stats()
+  }
+
+  /** Settles when the kernel no longer asks for anything: after `detach`, or when something broke. */
+  get ended(): Promise<unknown> {
+    return this.#connection.closed
+  }
+
+  /** Takes the device away from the kernel; everything it wrote is in the write cache. */
+  async detach(): Promise<void> {
+    await this.#options.supervisor.detach(DEVICE_INDEX)
+    await this.#connection.closed
+    await this.#overlay.close()
+  }
+}

@@ -1,0 +1,61 @@
+/** Why a machine cannot boot yet, in the words of its screen. Pure. */
+import { BootwireError } from '#shared/errors.ts'
+import type { MachineFacts } from '#shared/identity/machine-facts.ts'
+import type { Identity } from '#shared/wire/messages.ts'
+import type { WaitAdvice, WaitState } from '../screen/wait-frame.ts'
+import type { ConnectionState } from '../session/agent-session.ts'
+import { nameOf } from '../session/pinned-tls.ts'
+
+/** Returns undefined when the server offers something to boot. */
+export function waitReason(
+  facts: MachineFacts,
+  connection: ConnectionState,
+  identity: Identity | undefined,
+): WaitState | undefined {
+  const address = nameOf(connection.server)
+  const isConnected = connection.isUp
+  const reason =
+    isConnected && identity !== undefined ? reasonOf(identity) : unreached(address, connection)
+  if (reason === undefined) return undefined
+  return {
+    facts,
+    ...(identity && { hostname: identity.hostname }),
+    server: { address, isConnected, ...(identity && { name: identity.serverName }) },
+    ...reason,
+  }
+}
+
+type Reason = Pick<WaitState, 'matter' | 'advice'>
+
+function unreached(address: string, { error }: ConnectionState): Reason {
+  return { matter: error ?? `Connecting to ${address}` }
+}
+
+function reasonOf({ state, clientId, offers }: Identity): Reason | undefined {
+  if (state === 'refused') {
+    return { matter: new BootwireError('CLIENT_REFUSED', 'This server refused this machine') }
+  }
+  if (state === 'pending') {
+    return {
+      matter: new BootwireError('CLIENT_PENDING', 'This machine waits to be approved'),
+      advice: onServer('approve', clientId),
+    }
+  }
+  if (offers.length > 0) return undefined
+  return {
+    matter: new BootwireError('NOTHING_ASSIGNED', 'There is no vDisk for this machine'),
+    advice: onServer('assign', clientId),
+  }
+}
+
+function onServer(verb: 'approve' | 'assign', clientId: string): WaitAdvice {
+  return verb === 'approve'
+    ? {
+        text: 'Compare the MAC above with the machine, and on the server:',
+        command: `bootwire client approve ${clientId} --vdisk VDISK`,
+      }
+    : {
+        text: 'Give it one, on the server ("bootwire vdisk ls" lists them):',
+        command: `bootwire client assign ${clientId} VDISK`,
+      }
+}

@@ -1,0 +1,97 @@
+/**
+ * The agent: boots this machine from a server and serves its root disk until it is switched off.
+ * Started by the supervisor in the initramfs, and started again when it dies: with a root to serve
+ * (`resume.json`) it goes on where its predecessor was.
+ */
+import { describeError } from '#shared/errors.ts'
+import { formatBytes } from '#shared/units.ts'
+import type { OverlayNotice } from './block/open-overlay.ts'
+import { RAM_TIER_BYTES_DEFAULT } from './block/ram-tier.ts'
+import { type AgentContext, readContext } from './boot/agent-context.ts'
+import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
+import { type Resume, readResume } from './boot/resume-file.ts'
+import { RunFolder } from './boot/run-folder.ts'
+import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
+import { ServedVdisk } from './boot/served-vdisk.ts'
+import { uptimeSeconds } from './machine/uptime.ts'
+import { Consoles } from './screen/consoles.ts'
+import type { AgentSession } from './session/agent-session.ts'
+import { SupervisorControl } from './supervisor/supervisor-control.ts'
+
+const startedUptimeSeconds = uptimeSeconds()
+// systemd spares a storage daemon; whoever else sends these must not take the root away.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
+
+const runFolder = new RunFolder()
+const consoles = new Consoles()
+
+async function run(): Promise<void> {
+  const resume = readResume(runFolder)
+  const context = { ...readContext(), ...(resume && { bootId: resume.bootId }) }
+  const supervisor = new SupervisorControl(context.controlFd)
+  const attach = async (what: Resume, session: AgentSession) =>
+    await attachVdisk(what, session, context, supervisor)
+  const client =
+    resume === undefined
+      ? await bootClient({ context, runFolder, consoles, supervisor, startedUptimeSeconds, attach })
+      : await resumeClient(resume, context, attach)
+  await serveUntilShutdown({ ...client, runFolder, consoles })
+  process.exit(0)
+}
+
+/** A root waits: attach first, the session comes when the server is there. */
+async function resumeClient(
+  resume: Resume,
+  context: AgentContext,
+  attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>,
+): Promise<BootedClient> {
+  const session = createSession(context, '')
+  session.resume(resume.opened)
+  session.notice('warning', 'The agent was restarted; the system goes on')
+  session.start()
+  return { session, vdisk: await attach(resume, session) }
+}
+
+async function attachVdisk(
+  { opened, bootId, writeCacheLimitBytes }: Resume,
+  session: AgentSession,
+  { parameters, programFolder, nbdFd }: AgentContext,
+  supervisor: SupervisorControl,
+): Promise<ServedVdisk> {
+  return await ServedVdisk.attach({
+    opened,
+    bootId,
+    ramTierBytes: parameters.ramCacheBytes ?? RAM_TIER_BYTES_DEFAULT,
+    writeCacheFolder: runFolder.pathOf('write-cache'),
+    writeCacheLimitBytes,
+    transport: session,
+    supervisor,
+    nbdFd,
+    programFolder,
+    onNotice: (notice) => tell(session, notice),
+  })
+}
+
+function tell(session: AgentSession, notice: OverlayNotice): void {
+  if (notice.kind === 'chunk-unreadable') {
+    session.notice(
+      'error',
+      `Cannot read chunk ${notice.chunkIndex}: ${describeError(notice.error)}`,
+    )
+    return
+  }
+  const { percent, usedBytes, limitBytes } = notice
+  const text = `The write cache is ${percent} % full: ${formatBytes(usedBytes)} of ${formatBytes(limitBytes)}`
+  session.notice('warning', text)
+  consoles.announce(text)
+}
+
+/** With a root to serve the next agent goes on; without one, /init shows what is wrong. */
+function fail(error: unknown): void {
+  process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
+  if (runFolder.read('root.env') !== undefined) process.exit(1)
+  consoles[Symbol.dispose]()
+  runFolder.write('failed', `${describeError(error)}\n`)
+}
+
+run().catch(fail)

@@ -1,0 +1,67 @@
+/**
+ * Talks to the supervisor (ARCHITECTURE.md, "The supervisor"), which does what Node cannot: netlink
+ * and kexec. One line each way, in order.
+ */
+import { once } from 'node:events'
+import { Socket } from 'node:net'
+import { createInterface } from 'node:readline'
+import { BootwireError, type ErrorCode } from '#shared/errors.ts'
+import { invariant } from '#shared/invariant.ts'
+
+export interface AttachOptions {
+  /** N of /dev/nbdN. */
+  readonly index: number
+  readonly sizeBytes: number
+  readonly blockBytes: number
+  /** Transmission flags as the NBD handshake has them. */
+  readonly flags: number
+  /** Without blanks. Another process may take the device over only with the same. */
+  readonly backendId: string
+}
+
+export class SupervisorControl {
+  readonly #socket: Socket
+  readonly #answers: AsyncIterator<string>
+
+  constructor(fd: number) {
+    this.#socket = new Socket({ fd, readable: true, writable: true })
+    this.#socket.on('error', () => undefined) // the answer that does not come tells
+    this.#answers = createInterface({ input: this.#socket })[Symbol.asyncIterator]()
+    this.#socket.unref()
+  }
+
+  /** @throws {BootwireError} ATTACH_FAILED */
+  async attach({ index, sizeBytes, blockBytes, flags, backendId }: AttachOptions): Promise<void> {
+    const request = `attach ${index} ${sizeBytes} ${blockBytes} ${flags} ${backendId}`
+    await this.#ask(request, 'ATTACH_FAILED', `Cannot attach /dev/nbd${index}`)
+  }
+
+  /** @throws {BootwireError} ATTACH_FAILED */
+  async detach(index: number): Promise<void> {
+    await this.#ask(`detach ${index}`, 'ATTACH_FAILED', `Cannot detach /dev/nbd${index}`)
+  }
+
+  /** Starts another kernel; comes back only with an error. @throws {BootwireError} KEXEC_FAILED */
+  async kexec(kernelPath: string, initrdPath: string, cmdline: string): Promise<never> {
+    const request = `kexec ${kernelPath} ${initrdPath} ${cmdline}`
+    await this.#ask(request, 'KEXEC_FAILED', 'Cannot start the kernel of this vDisk')
+    throw new BootwireError(
+      'KEXEC_FAILED',
+      'Cannot start the kernel of this vDisk: nothing happened',
+    )
+  }
+
+  async #ask(request: string, code: ErrorCode, what: string): Promise<void> {
+    invariant(!request.includes('\n'), `a request of more than one line: ${request}`)
+    this.#socket.ref()
+    try {
+      if (!this.#socket.write(`${request}\n`)) await once(this.#socket, 'drain')
+      const { done, value: answer } = await this.#answers.next()
+      if (done === true) throw new BootwireError(code, `${what}: the supervisor is gone`)
+      if (answer === 'ok' || answer.startsWith('ok ')) return
+      throw new BootwireError(code, `${what}: ${answer.replace(/^error \d+ /, '')}`)
+    } finally {
+      this.#socket.unref()
+    }
+  }
+}

@@ -1,0 +1,7 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# Loads the drivers of all devices there are. Twice: behind a bus that its driver has just brought up
+# there are more (virtio, USB).
+for _ in 1 2; do
+    find /sys/devices -name modalias -exec cat {} + 2>/dev/null | sort -u | xargs modprobe -qab 2>/dev/null
+done

@@ -1,0 +1,78 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# Brings up the network card the machine booted over, and tells the agent in network.env how far it
+# is. Never gives up: a cable may be put in, a DHCP server may come back.
+#
+# From the kernel command line: BOOTIF=01-MAC is the card, ip=ADDRESS::GATEWAY:NETMASK:…:DNS what iPXE
+# has got for it (nfsroot.rst of the kernel has the form). Without an address DHCP is asked.
+
+file=/run/bootwire/network.env
+
+# Before it is said that something is missing: links and USB cards take seconds to come up.
+PATIENCE_SECONDS=8
+
+# tell STATE [INTERFACE] [ADDRESS]
+tell() {
+    printf "STATE='%s'\nINTERFACE='%s'\nADDRESS='%s'\n" "$1" "${2:-}" "${3:-}" >"$file.new"
+    mv "$file.new" "$file"
+}
+
+parameter() {
+    sed -n "s/.*\<$1=\([^ ]*\).*/\1/p" /proc/cmdline
+}
+
+# find_card: the one iPXE used; without one named, the first that there is.
+find_card() {
+    mac=$(parameter BOOTIF | sed 's/^01-//; s/-/:/g' | tr A-F a-f)
+    for path in /sys/class/net/*; do
+        [ -e "$path/device" ] || continue
+        if [ -z "$mac" ] || [ "$(cat "$path/address")" = "$mac" ]; then
+            echo "${path##*/}"
+            return
+        fi
+    done
+}
+
+# wait_for STATE COMMAND...: until the command prints something; tells the state when that takes long.
+wait_for() {
+    state=$1
+    shift
+    waited=0
+    while result=$("$@") && [ -z "$result" ]; do
+        [ $waited -ne $((PATIENCE_SECONDS * 10)) ] || tell "$state" "${card:-}"
+        waited=$((waited + 1))
+        # A card behind a bus that came up late.
+        [ $((waited % 20)) -ne 0 ] || [ "$state" != no-card ] || /lib/bootwire/coldplug.sh
+        sleep 0.1
+    done
+}
+
+has_link() {
+    [ "$(cat "/sys/class/net/$card/carrier" 2>/dev/null)" != 1 ] || echo yes
+}
+
+wait_for no-card find_card
+card=$result
+ip link set "$card" up
+wait_for no-link has_link
+
+old_ifs=$IFS
+IFS=:
+# shellcheck disable=SC2046 # split at the colons
+set -f -- $(parameter ip)
+IFS=$old_ifs
+address=${1:-} gateway=${3:-} netmask=${4:-} dns=${8:-}
+
+if [ -n "$address" ] && [ -n "$netmask" ]; then
+    eval "$(ipcalc -p "$address" "$netmask")"
+    ip address add "$address/$PREFIX" dev "$card"
+    [ -z "$gateway" ] || ip route add default via "$gateway" dev "$card"
+    [ -z "$dns" ] || echo "nameserver $dns" >/etc/resolv.conf
+else
+    # -n: gives up after the tries, so that it can be said; -q: does not stay.
+    until udhcpc -i "$card" -n -q -t 4 -T 2 -s /lib/bootwire/udhcpc.sh; do
+        tell no-address "$card"
+        sleep 2
+    done
+fi
+tell up "$card" "$(ip -4 -o address show dev "$card" | sed -n 's/.* inet \([^ ]*\).*/\1/p' | head -n 1)"

@@ -1,0 +1,11 @@
+/** How a server's key is named: what a boot script carries and an agent compares (PROTOCOL.md §1). */
+import { createHash, X509Certificate } from 'node:crypto'
+
+/**
+ * Returns the SHA-256 of the certificate's SubjectPublicKeyInfo, base64url without padding
+ * (43 characters); `certificate` in PEM or DER.
+ */
+export function spkiPin(certificate: string | Uint8Array): string {
+  const spki = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' })
+  return createHash('sha256').update(spki).digest('base64url')
+}
