@@ -7,7 +7,8 @@ export interface TemporaryFolder extends AsyncDisposable {
   readonly path: string
 }
 
-export async function createTemporaryFolder(): Promise<TemporaryFolder> {
-  const path = await mkdtemp(join(tmpdir(), 'bootwire-test-'))
+/** `parent`: where it is made, when not in the usual place. */
+export async function createTemporaryFolder(parent = tmpdir()): Promise<TemporaryFolder> {
+  const path = await mkdtemp(join(parent, 'bootwire-test-'))
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }

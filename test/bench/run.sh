@@ -1,0 +1,38 @@
+#!/bin/sh
+# npm run bench -- NAME [ARG...]: installs what the bench needs and runs test/bench/NAME.bench.ts with
+# the arguments. Without a name: lists the benches.
+set -eu
+cd "$(dirname "$0")/../.."
+. test/support/prepare.sh
+
+# The NBD servers that ours is measured against, and the clients that do it.
+NBD_PACKAGES='nbdkit libnbd-bin qemu-utils fio'
+
+list() {
+    for file in test/bench/*.bench.ts; do
+        basename "$file" .bench.ts
+    done
+}
+
+name=${1:-}
+if [ -z "$name" ]; then
+    list
+    exit
+fi
+shift
+[ -e "test/bench/$name.bench.ts" ] ||
+    fail "there is no bench \"$name\", expected one of: $(list | tr '\n' ' ')"
+
+need_system
+case $name in
+nbd)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $NBD_PACKAGES
+    ;;
+*)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $DEMO_PACKAGES
+    ;;
+esac
+need_npm
+exec node_modules/.bin/node "test/bench/$name.bench.ts" "$@"
