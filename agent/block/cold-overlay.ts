@@ -116,8 +116,12 @@ export class ColdOverlay implements ColdDevice {
 
   async #releaseZeroed(offsetBytes: number, lengthBytes: number): Promise<void> {
     const { epochs } = this.#parts
-    await epochs.pass(epochs.advance())
-    this.#writable().releaseZeroed(offsetBytes, lengthBytes)
+    const writeCache = this.#writable()
+    for (let isDone = false; !isDone; ) {
+      const { drops } = writeCache
+      await epochs.pass(epochs.advance())
+      isDone = writeCache.releaseZeroed(offsetBytes, lengthBytes, drops)
+    }
   }
 
   #writable(): WriteCache {

@@ -126,9 +126,10 @@ export class HotOverlay implements HotDevice {
    * This worker's own reads are done: a sink reads files before it returns.
    */
   #releaseZeroed(offsetBytes: number, lengthBytes: number): boolean {
+    const writeCache = this.#writable()
+    const { drops } = writeCache
     if (!this.#epochs.hasPassed(this.#epochs.advance(), this.#reader)) return false
-    this.#writable().releaseZeroed(offsetBytes, lengthBytes)
-    return true
+    return writeCache.releaseZeroed(offsetBytes, lengthBytes, drops)
   }
 
   #writable(): WriteCache {

@@ -60,6 +60,7 @@ const CONTROL_WORDS = 16
 export const CONTROL_LOCK = 0
 export const CONTROL_FILE_SLOTS = 1
 export const CONTROL_FILL_LEVEL = 2
+export const CONTROL_DROPS = 3
 
 /** Read at once when a table is recovered. */
 const RECOVERY_BYTES = 1024 * 1024

@@ -8,7 +8,8 @@
  *   only after the table says that the former one is without.
  * - Workers read the entries without the lock (see ReaderEpochs): a slot that a block loses by trim
  *   or zeroes stays with it, as a zero entry with a slot, until `releaseZeroed` is called when no
- *   other reader can be at it.
+ *   other reader can be at it. Between the two it may be written, read and dropped once more by
+ *   other threads, hence the count of drops: the readers waited for must be those of the last one.
  * - On a medium that survives a loss of power, a table must never get there before the data it
  *   speaks of: new entries wait for fdatasync of the data, freed slots for that of the table.
  */
@@ -32,6 +33,7 @@ import {
   ZERO_MASK,
 } from './write-cache-entry.ts'
 import {
+  CONTROL_DROPS,
   CONTROL_FILE_SLOTS,
   CONTROL_FILL_LEVEL,
   CONTROL_LOCK,
@@ -126,11 +128,20 @@ export class WriteCache {
     return pending
   }
 
-  /** Frees the slots of zero blocks in the range. Call when no other thread can still read them. */
-  releaseZeroed(offsetBytes: number, lengthBytes: number): void {
+  /** How often slots were taken from blocks, by any thread. Look before waiting for the readers. */
+  get drops(): number {
+    return Atomics.load(this.#control, CONTROL_DROPS)
+  }
+
+  /**
+   * Frees the slots of zero blocks in the range. Call when no other thread can still read what was
+   * dropped before there were `drops`. Returns false, and frees nothing, when there are more now.
+   */
+  releaseZeroed(offsetBytes: number, lengthBytes: number, drops: number): boolean {
     const { first, end } = this.#wholeBlocks(offsetBytes, lengthBytes)
     this.#lock.lock()
     try {
+      if (this.drops !== drops) return false
       if (this.#memory.durable) fdatasyncSync(this.#memory.tableFd)
       for (let block = first; block < end; block += 1) {
         const entry = this.entries[block] ?? ENTRY_BASE
@@ -140,6 +151,7 @@ export class WriteCache {
       }
       this.#cutFile()
       this.#announceFill()
+      return true
     } catch (cause) {
       throw nbdError('free', cause)
     } finally {
@@ -322,6 +334,7 @@ export class WriteCache {
           pending ||= hasSlot(entry)
         }
         if (changed) this.#publish(block, count)
+        if (changed) Atomics.add(this.#control, CONTROL_DROPS, 1)
       } catch (cause) {
         this.#restoreTable(block, count)
         throw nbdError('write', cause)

@@ -44,7 +44,7 @@ export function applyChange(cache: WriteCache, change: CacheChange): void {
     kind === 'trim'
       ? cache.trim(offsetBytes, lengthBytes, false)
       : cache.writeZeroes(offsetBytes, lengthBytes, false)
-  if (pending) cache.releaseZeroed(offsetBytes, lengthBytes)
+  if (pending) cache.releaseZeroed(offsetBytes, lengthBytes, cache.drops)
 }
 
 /** Numbers of 31 bits; the same for the same seed. */

@@ -26,7 +26,7 @@ function writeGolden(cache: WriteCache): void {
   write(4 * BLOCK_BYTES + SECTOR_BYTES, 2 * SECTOR_BYTES, 'two sectors ')
   write(10 * BLOCK_BYTES, 3 * SECTOR_BYTES, 'the short last block ')
   cache.trim(3 * BLOCK_BYTES, BLOCK_BYTES, false)
-  cache.releaseZeroed(3 * BLOCK_BYTES, BLOCK_BYTES)
+  cache.releaseZeroed(3 * BLOCK_BYTES, BLOCK_BYTES, cache.drops)
   cache.writeZeroes(6 * BLOCK_BYTES, BLOCK_BYTES, false)
 }
 

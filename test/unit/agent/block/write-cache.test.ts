@@ -100,7 +100,7 @@ describe('WriteCache', () => {
     // A slot with old bytes in it is the first to be given again.
     cache.write(0, blocks(1, 'old'), false)
     cache.trim(0, BLOCK_BYTES, false)
-    cache.releaseZeroed(0, BLOCK_BYTES)
+    cache.releaseZeroed(0, BLOCK_BYTES, cache.drops)
     cache.writeZeroes(BLOCK_BYTES, BLOCK_BYTES, false)
     cache.write(BLOCK_BYTES + SECTOR_BYTES, Buffer.alloc(SECTOR_BYTES, 'new'), false)
     const expected = Buffer.alloc(BLOCK_BYTES)
@@ -114,11 +114,11 @@ describe('WriteCache', () => {
     cache.write(0, blocks(4, 'a'), false)
     cache.trim(2 * BLOCK_BYTES, 2 * BLOCK_BYTES, false)
     assert.equal(cache.usedBytes, 4 * BLOCK_BYTES)
-    cache.releaseZeroed(2 * BLOCK_BYTES, 2 * BLOCK_BYTES)
+    cache.releaseZeroed(2 * BLOCK_BYTES, 2 * BLOCK_BYTES, cache.drops)
     assert.equal(cache.usedBytes, 2 * BLOCK_BYTES)
     assert.equal(fstatSync(memory.dataFd).size, 2 * BLOCK_BYTES)
     // Once more is no harm.
-    cache.releaseZeroed(0, CACHE_SIZE_BYTES)
+    cache.releaseZeroed(0, CACHE_SIZE_BYTES, cache.drops)
     assert.equal(cache.usedBytes, 2 * BLOCK_BYTES)
   })
 
@@ -128,7 +128,7 @@ describe('WriteCache', () => {
     cache.write(0, blocks(1, 'a'), false)
     cache.trim(0, BLOCK_BYTES, false)
     cache.write(0, blocks(1, 'b'), false)
-    cache.releaseZeroed(0, BLOCK_BYTES)
+    cache.releaseZeroed(0, BLOCK_BYTES, cache.drops)
     cache.write(BLOCK_BYTES, blocks(1, 'c'), false)
     assert.deepEqual(fixture.content(BASE).subarray(0, BLOCK_BYTES), blocks(1, 'b'))
   })
@@ -170,7 +170,7 @@ describe('WriteCache', () => {
     cache.write(0, blocks(4, 'b'), false)
     assert.throws(() => cache.write(5 * BLOCK_BYTES, blocks(1, 'c'), false), { errno: ENOSPC })
     cache.trim(0, 3 * BLOCK_BYTES, false)
-    cache.releaseZeroed(0, 3 * BLOCK_BYTES)
+    cache.releaseZeroed(0, 3 * BLOCK_BYTES, cache.drops)
     cache.write(5 * BLOCK_BYTES, blocks(1, 'c'), false)
     assert.equal(cache.usedBytes, 2 * BLOCK_BYTES)
   })
@@ -217,7 +217,7 @@ describe('WriteCache', () => {
     const level = () => new Int32Array(memory.control)[CONTROL_FILL_LEVEL]
     const drop = (first: number, count: number) => {
       cache.trim(first * BLOCK_BYTES, count * BLOCK_BYTES, false)
-      cache.releaseZeroed(first * BLOCK_BYTES, count * BLOCK_BYTES)
+      cache.releaseZeroed(first * BLOCK_BYTES, count * BLOCK_BYTES, cache.drops)
     }
     cache.write(0, blocks(74, 'a'), false)
     assert.equal(level(), 0)
