@@ -60,7 +60,7 @@ export class EventLoopConnection implements NbdConnection {
 async function serveSocket(parts: EventLoopParts, hot: HotDevice): Promise<ConnectionEnd> {
   const { socket, negotiated } = parts
   const facts = exportFacts(parts.export)
-  const replies = new ReplyBuffer(new SocketOutput(socket), facts.maximumBlockBytes)
+  const replies = new ReplyBuffer(new SocketOutput(socket))
   const encoder = new ReplyEncoder(replies, negotiated.structuredReplies)
   const reader = new RequestReader(Buffer.alloc(facts.readOnly ? 0 : facts.maximumBlockBytes))
   const cold = parts.export.cold && new EventLoopCold(parts.export.cold, reader, encoder, replies)
@@ -158,7 +158,7 @@ class EventLoopCold implements ColdPath {
     if (type !== COMMAND.read) this.#encoder.answer(cookieHigh, cookieLow, errno)
     else if (errno !== ERRNO.none) this.#encoder.failRead(cookieHigh, cookieLow, errno)
     else {
-      this.#encoder.beginRead(cookieHigh, cookieLow, offset, true).append(bytes)
+      this.#encoder.beginRead(cookieHigh, cookieLow, offset, bytes.length, true).append(bytes)
       this.#encoder.endRead()
     }
     this.#replies.flush()

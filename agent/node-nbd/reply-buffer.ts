@@ -17,18 +17,19 @@ const COPIED_BYTES_MAX = 16 * 1024
 
 /** With this much pending, a reply that is done is sent: the client should not wait for more. */
 const PENDING_BYTES_MAX = 256 * 1024
+/** Room for the data of one reply at first; a longer one makes it grow. */
+const DATA_BYTES_AT_FIRST = 1024 * 1024
 /** Pieces that one writev takes (IOV_MAX is 1024). */
 const PIECES_MAX = 512
 
-/** For the headers of a reply, beside its data: all chunks of a reply with many holes. */
-export function replyOverheadBytes(lengthBytes: number): number {
-  return 32 * 1024 + lengthBytes / 64
-}
+/** What a reply takes beside its data: the headers of all chunks when it has many holes. */
+const OVERHEAD_BYTES = 32 * 1024
+const OVERHEAD_SHARE = 1 / 64
 
 export class ReplyBuffer implements ReplySink {
   readonly #output: ReplyOutput
-  readonly #bytes: Buffer
-  readonly #view: DataView
+  #bytes: Buffer
+  #view: DataView
   /** All pieces that come before the bytes from #pieceBegin on. */
   #pieces: Uint8Array[] = []
   #pieceBegin = 0
@@ -42,11 +43,9 @@ export class ReplyBuffer implements ReplySink {
   #markLength = 0
   #markOutside = 0
 
-  /** `replyBytesMax` is the longest data of one reply. Memory that is never used costs nothing. */
-  constructor(output: ReplyOutput, replyBytesMax: number) {
+  constructor(output: ReplyOutput) {
     this.#output = output
-    const lengthBytes = PENDING_BYTES_MAX + replyBytesMax + replyOverheadBytes(replyBytesMax)
-    this.#bytes = Buffer.allocUnsafeSlow(Math.ceil(lengthBytes))
+    this.#bytes = Buffer.allocUnsafeSlow(capacityFor(DATA_BYTES_AT_FIRST))
     this.#view = new DataView(this.#bytes.buffer)
   }
 
@@ -60,10 +59,12 @@ export class ReplyBuffer implements ReplySink {
     return this.#length - this.#markLength + this.#outside - this.#markOutside
   }
 
-  beginReply(): void {
+  /** Begins a reply with at most that much data. */
+  beginReply(dataBytes: number): void {
     if (this.#length + this.#outside >= PENDING_BYTES_MAX || this.#pieces.length >= PIECES_MAX) {
       this.flush()
     }
+    if (dataBytes > DATA_BYTES_AT_FIRST) this.#grow(dataBytes)
     this.#markPieces = this.#pieces.length
     this.#markPieceBegin = this.#pieceBegin
     this.#markLength = this.#length
@@ -143,6 +144,14 @@ export class ReplyBuffer implements ReplySink {
     this.#outside = 0
   }
 
+  #grow(dataBytes: number): void {
+    const capacity = capacityFor(dataBytes)
+    if (capacity <= this.#bytes.length) return
+    this.flush()
+    this.#bytes = Buffer.allocUnsafeSlow(capacity)
+    this.#view = new DataView(this.#bytes.buffer)
+  }
+
   #addPiece(bytes: Uint8Array): void {
     this.#endPiece()
     this.#pieces.push(bytes)
@@ -154,4 +163,9 @@ export class ReplyBuffer implements ReplySink {
     this.#pieces.push(this.#bytes.subarray(this.#pieceBegin, this.#length))
     this.#pieceBegin = this.#length
   }
+}
+
+/** Memory that is never used costs nothing: it comes page by page. */
+function capacityFor(dataBytes: number): number {
+  return Math.ceil(PENDING_BYTES_MAX + OVERHEAD_BYTES + dataBytes * (1 + OVERHEAD_SHARE))
 }

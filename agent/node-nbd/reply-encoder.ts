@@ -38,7 +38,7 @@ export class ReplyEncoder {
 
   /** A reply without data. `errno` 0 says that all went well. */
   answer(cookieHigh: number, cookieLow: number, errno: number): void {
-    this.#replies.beginReply()
+    this.#replies.beginReply(0)
     this.#simpleHeader(cookieHigh, cookieLow, errno)
   }
 
@@ -51,7 +51,7 @@ export class ReplyEncoder {
   /** The reply to a block status that failed, and of a read when replies are structured. */
   failStructured(cookieHigh: number, cookieLow: number, errno: number): void {
     const replies = this.#replies
-    replies.beginReply()
+    replies.beginReply(0)
     putChunkHeader(replies, CHUNK_FLAG_DONE, CHUNK.error, cookieHigh, cookieLow)
     replies.putInt32(6)
     replies.putInt32(errno)
@@ -62,8 +62,14 @@ export class ReplyEncoder {
    * Begins the reply to a read; the data goes into the sink that is returned, and `endRead` ends it.
    * `whole`: the client wants it in one piece (DF).
    */
-  beginRead(cookieHigh: number, cookieLow: number, offset: number, whole: boolean): ReplySink {
-    this.#replies.beginReply()
+  beginRead(
+    cookieHigh: number,
+    cookieLow: number,
+    offset: number,
+    length: number,
+    whole: boolean,
+  ): ReplySink {
+    this.#replies.beginReply(length)
     if (this.#structured) {
       this.#chunks.begin(cookieHigh, cookieLow, offset, whole)
       return this.#chunks
@@ -86,7 +92,7 @@ export class ReplyEncoder {
   blockStatus(cookieHigh: number, cookieLow: number, extents: readonly Extent[]): void {
     const replies = this.#replies
     const count = Math.min(extents.length, EXTENTS_MAX)
-    replies.beginReply()
+    replies.beginReply(0)
     putChunkHeader(replies, CHUNK_FLAG_DONE, CHUNK.blockStatus, cookieHigh, cookieLow)
     replies.putInt32(4 + count * EXTENT_BYTES)
     replies.putInt32(BASE_ALLOCATION_ID)

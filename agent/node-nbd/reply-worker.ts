@@ -26,8 +26,7 @@ function sendAnswers(task: ReplyTask): void {
   const channel = new ColdChannel(task.channel)
   const memory = Buffer.from(task.memory)
   const output = new DescriptorOutput(task.fd, new SharedMutex(channel.words, channel.lockWord))
-  // Data is not copied here but for short reads, which PENDING_BYTES_MAX has room for.
-  const replies = new ReplyBuffer(output, 0)
+  const replies = new ReplyBuffer(output)
   const encoder = new ReplyEncoder(replies, task.structuredReplies)
   for (;;) {
     const seen = channel.signal
@@ -44,7 +43,7 @@ function encode(encoder: ReplyEncoder, memory: Buffer, answer: ColdAnswer): void
   const { type, errno, cookieHigh, cookieLow, offset } = answer
   if (type !== COMMAND.read) return encoder.answer(cookieHigh, cookieLow, errno)
   if (errno !== ERRNO.none) return encoder.failRead(cookieHigh, cookieLow, errno)
-  const sink = encoder.beginRead(cookieHigh, cookieLow, offset, true)
+  const sink = encoder.beginRead(cookieHigh, cookieLow, offset, answer.length, true)
   sink.appendPart(memory, answer.memoryAt, answer.length)
   encoder.endRead()
 }

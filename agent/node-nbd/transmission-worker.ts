@@ -41,7 +41,7 @@ function serveBlocking(task: ServeTask, hot: HotDevice): TransmissionEnd {
   const { fd, facts, negotiated } = task
   const channel = new ColdChannel(task.channel)
   const output = new DescriptorOutput(fd, new SharedMutex(channel.words, channel.lockWord))
-  const replies = new ReplyBuffer(output, facts.maximumBlockBytes)
+  const replies = new ReplyBuffer(output)
   const encoder = new ReplyEncoder(replies, negotiated.structuredReplies)
   const reader = new RequestReader(Buffer.from(task.payload))
   const letGo = (): void => {

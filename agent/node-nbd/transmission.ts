@@ -76,7 +76,7 @@ export class Transmission {
     const errno = this.#rangeErrno()
     if (errno !== ERRNO.none) return this.#encoder.failRead(cookieHigh, cookieLow, errno)
     const whole = (flags & COMMAND_FLAG.df) !== 0
-    const sink = this.#encoder.beginRead(cookieHigh, cookieLow, offset, whole)
+    const sink = this.#encoder.beginRead(cookieHigh, cookieLow, offset, length, whole)
     let here = false
     try {
       here = this.#hot.read(offset, length, sink)
