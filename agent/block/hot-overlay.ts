@@ -3,7 +3,7 @@
  * Imported by the workers of the NBD server, which call `openHotDevice`.
  */
 import type { Extent, HotDevice, ReplySink } from '../node-nbd/block-device.ts'
-import { BLOCK_BYTES, checkRange } from './block-size.ts'
+import { BLOCK_BYTES, blockCount, checkRange } from './block-size.ts'
 import { FRAME_ZERO, type RamTierMemory } from './ram-tier.ts'
 import { readOnlyError } from './read-only-error.ts'
 import { PART_FRAMES, PART_SLOTS, ReadPlan } from './read-plan.ts'
@@ -98,10 +98,10 @@ export class HotOverlay implements HotDevice {
     const extents: Extent[] = []
     const end = Math.min(offsetBytes + lengthBytes, offsetBytes + EXTENT_BLOCKS_MAX * BLOCK_BYTES)
     for (let at = offsetBytes; at < end && extents.length < EXTENTS_MAX; ) {
-      const zero = this.#isZero(at)
+      const block = Math.floor(at / BLOCK_BYTES)
+      const zero = this.#isZero(block)
       const begin = at
-      do at = Math.min(end, (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES)
-      while (at < end && this.#isZero(at) === zero)
+      at = Math.min(end, this.#runEnd(block, blockCount(end), zero) * BLOCK_BYTES)
       extents.push({ lengthBytes: at - begin, zero, hole: zero })
     }
     return extents
@@ -115,8 +115,14 @@ export class HotOverlay implements HotDevice {
     this.#reader.release()
   }
 
-  #isZero(offsetBytes: number): boolean {
-    const block = Math.floor(offsetBytes / BLOCK_BYTES)
+  /** The first block behind `block`, and before `end`, that is not `zero` as the ones before it. */
+  #runEnd(block: number, end: number, zero: boolean): number {
+    let at = block + 1
+    while (at < end && this.#isZero(at) === zero) at += 1
+    return at
+  }
+
+  #isZero(block: number): boolean {
     const entry = this.#entries[block] ?? ENTRY_BASE
     return entry === ENTRY_BASE ? this.#frameOf[block] === FRAME_ZERO : isZeroEntry(entry)
   }
