@@ -15,9 +15,16 @@ import {
 import { join } from 'node:path'
 import { BootwireError } from '#shared/errors.ts'
 import { formatBytes } from '#shared/units.ts'
-import { BLOCK_BYTES, blockCount } from './block-size.ts'
+import { BLOCK_BYTES, blockCount, SECTOR_BYTES } from './block-size.ts'
 import { createSlotBitmap, SlotBitmap, type SlotBitmapMemory } from './slot-bitmap.ts'
-import { ENTRY_BASE, entrySlot, hasSlot, SLOTS_MAX } from './write-cache-entry.ts'
+import {
+  ENTRY_BASE,
+  entryMask,
+  entryOffset,
+  entrySlot,
+  hasSlot,
+  SLOTS_MAX,
+} from './write-cache-entry.ts'
 import {
   type CacheIdentity,
   checkTableHeader,
@@ -65,6 +72,8 @@ export const CONTROL_DROPS = 3
 /** Read at once when a table is recovered. */
 const RECOVERY_BYTES = 1024 * 1024
 
+const WORD_BITS = 32
+
 /**
  * Opens the cache in the folder with everything that was acknowledged, or an empty one when there
  * is none. The files stay open until `closeWriteCacheFiles`.
@@ -111,9 +120,10 @@ function openFiles(options: WriteCacheOptions): WriteCacheMemory {
 }
 
 function recover(options: WriteCacheOptions, dataFd: number, tableFd: number): WriteCacheMemory {
-  const dataSlots = Math.ceil(fstatSync(dataFd).size / BLOCK_BYTES)
+  const dataBytes = fstatSync(dataFd).size
+  const dataSlots = Math.ceil(dataBytes / BLOCK_BYTES)
   const limitSlots = Math.min(Math.floor(options.limitBytes / BLOCK_BYTES), SLOTS_MAX)
-  prepareTable(options, tableFd, dataSlots)
+  const isNew = prepareTable(options, tableFd, dataBytes)
   const memory: WriteCacheMemory = {
     sizeBytes: options.sizeBytes,
     dataFd,
@@ -123,7 +133,7 @@ function recover(options: WriteCacheOptions, dataFd: number, tableFd: number): W
     slots: createSlotBitmap(limitSlots, dataSlots),
     control: new SharedArrayBuffer(CONTROL_WORDS * 4),
   }
-  readTable(memory, dataSlots)
+  if (!isNew) readTable(memory, dataBytes)
   // Also cuts off the data of a write that was never acknowledged.
   const fileSlots = new SlotBitmap(memory.slots).end(dataSlots)
   ftruncateSync(dataFd, fileSlots * BLOCK_BYTES)
@@ -131,26 +141,28 @@ function recover(options: WriteCacheOptions, dataFd: number, tableFd: number): W
   return memory
 }
 
-/** Makes a new table, or checks that the present one is this cache's. */
-function prepareTable(identity: CacheIdentity, tableFd: number, dataSlots: number): void {
+/** Makes a new table, or checks that the present one is this cache's. Returns whether it is new. */
+function prepareTable(identity: CacheIdentity, tableFd: number, dataBytes: number): boolean {
   const tableBytes = TABLE_HEADER_BYTES + blockCount(identity.sizeBytes) * TABLE_ENTRY_BYTES
   const presentBytes = fstatSync(tableFd).size
   if (presentBytes === 0) {
-    if (dataSlots > 0) throw unusable('its table is missing')
+    if (dataBytes > 0) throw unusable('its table is missing')
     writeSync(tableFd, encodeTableHeader(identity), 0, TABLE_HEADER_BYTES, 0)
   }
   const header = Buffer.alloc(TABLE_HEADER_BYTES)
   const headerBytes = readSync(tableFd, header, 0, TABLE_HEADER_BYTES, 0)
   checkTableHeader(header.subarray(0, headerBytes), identity)
   // A table that ends with its header was never used: its maker was killed before it grew.
-  if (presentBytes <= TABLE_HEADER_BYTES) ftruncateSync(tableFd, tableBytes)
+  const isNew = presentBytes <= TABLE_HEADER_BYTES
+  if (isNew) ftruncateSync(tableFd, tableBytes)
   else if (presentBytes !== tableBytes) {
     throw unusable(`its table has ${presentBytes} bytes, expected ${tableBytes}`)
   }
+  return isNew
 }
 
 /** Fills the shared entries and the bitmap. Memory of what is not in the table stays untouched. */
-function readTable(memory: WriteCacheMemory, dataSlots: number): void {
+function readTable(memory: WriteCacheMemory, dataBytes: number): void {
   const entries = new Int32Array(memory.entries)
   const slots = new SlotBitmap(memory.slots)
   const piece = Buffer.alloc(RECOVERY_BYTES)
@@ -163,12 +175,16 @@ function readTable(memory: WriteCacheMemory, dataSlots: number): void {
       const entry = decodeEntry(piece, offset)
       if (entry === ENTRY_BASE) continue
       entries[first + offset / TABLE_ENTRY_BYTES] = entry
-      if (hasSlot(entry)) takeSlot(slots, entrySlot(entry), dataSlots)
+      if (hasSlot(entry)) takeSlot(slots, entry, dataBytes)
     }
   }
 }
 
-function takeSlot(slots: SlotBitmap, slot: number, dataSlots: number): void {
-  if (slot >= dataSlots) throw unusable(`slot ${slot} is beyond the end of its data`)
+function takeSlot(slots: SlotBitmap, entry: number, dataBytes: number): void {
+  const slot = entrySlot(entry)
+  const sectors = WORD_BITS - Math.clz32(entryMask(entry)) // up to the last that was written
+  if (entryOffset(entry) + sectors * SECTOR_BYTES > dataBytes) {
+    throw unusable(`slot ${slot} is beyond the end of its data`)
+  }
   if (!slots.takeThis(slot)) throw unusable(`two blocks claim slot ${slot}`)
 }
