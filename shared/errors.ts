@@ -156,6 +156,7 @@ export const ERROR_KINDS = {
     'BW-E409',
     'Give the client more memory, or a smaller RAM cache with bootwire.ram-cache=',
   ),
+  VDISK_TOO_LARGE: kind('BW-E410', 'Assign this client a smaller vDisk on the server'),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -10,7 +10,7 @@ export const SECTOR_BYTES = 512
 export const SECTORS_PER_BLOCK: number = BLOCK_BYTES / SECTOR_BYTES
 
 /** A block number is kept in 31 bits: vDisks reach 8 TiB. */
-export const BLOCKS_MAX: number = 2 ** 31 - 1
+export const BLOCKS_MAX: number = 2 ** 31
 
 export function blockCount(sizeBytes: number): number {
   return Math.ceil(sizeBytes / BLOCK_BYTES)

@@ -6,7 +6,7 @@ import type { ChunkGrid } from '#shared/chunk/chunk-math.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
 import type { Export } from '../node-nbd/block-device.ts'
-import { BLOCK_BYTES, SECTOR_BYTES } from './block-size.ts'
+import { BLOCK_BYTES, BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
 import { ChunkDecoder } from './chunk-decoder.ts'
 import { ChunkFetcher } from './chunk-fetcher.ts'
 import type { ChunkTransport } from './chunk-transport.ts'
@@ -86,7 +86,8 @@ export interface Overlay {
 /**
  * Opens the layers; the write cache has everything that an earlier process acknowledged.
  * @throws {BootwireError} WRITE_CACHE_UNUSABLE when the folder holds the cache of another version or
- * is damaged; CLIENT_MEMORY when the client has too little memory for a vDisk of this size
+ * is damaged; CLIENT_MEMORY when the client has too little memory for a vDisk of this size;
+ * VDISK_TOO_LARGE
  */
 export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
   const sizeBytes = options.sizeBytes - (options.sizeBytes % SECTOR_BYTES)
@@ -129,6 +130,12 @@ function openWriteCache(options: OverlayOptions, sizeBytes: number): WriteCacheM
 }
 
 function createTier({ sizeBytes, ramTierBytes }: OverlayOptions): RamTier {
+  if (blockCount(sizeBytes) > BLOCKS_MAX) {
+    throw new BootwireError(
+      'VDISK_TOO_LARGE',
+      `Cannot open a vDisk of ${formatBytes(sizeBytes)}: expected at most ${formatBytes(BLOCKS_MAX * BLOCK_BYTES)}`,
+    )
+  }
   try {
     return new RamTier(sizeBytes, Math.max(ramTierBytes, RAM_TIER_BYTES_MIN))
   } catch (cause) {
