@@ -40,14 +40,12 @@ async function mountTmpfs(sizeBytes: number) {
   }
 }
 
+/** To be closed before the tmpfs is unmounted, also when the test fails. */
 function openCache(folder: string) {
   const options = { versionId: 'cafe0123', sizeBytes: SIZE_BYTES, limitBytes: SIZE_BYTES }
-  return openWriteCacheFiles({ folder, ...options, durable: false })
-}
-
-/** Closes the files before the tmpfs is unmounted, also when the test fails. */
-function closing(memory: WriteCacheMemory): Disposable {
-  return { [Symbol.dispose]: () => closeWriteCacheFiles(memory) }
+  const memory = openWriteCacheFiles({ folder, ...options, durable: false })
+  const dispose = () => closeWriteCacheFiles(memory)
+  return { cache: new WriteCache(memory), [Symbol.dispose]: dispose }
 }
 
 function contentOf(cache: WriteCache): Buffer {
@@ -71,9 +69,8 @@ describe('write cache on a full tmpfs', () => {
   it('keeps what was acknowledged, and takes no slot that is not used', async () => {
     await using tmpfs = await mountTmpfs(2 * MiB)
     const folder = join(tmpfs.path, 'write-cache')
-    const memory = openCache(folder)
-    using _ = closing(memory)
-    const cache = new WriteCache(memory)
+    using opened = openCache(folder)
+    const { cache } = opened
     const model = new WriteCacheModel(SIZE_BYTES)
     let refused = 0
     const changes = changesOf(1, SIZE_BYTES)
@@ -88,18 +85,16 @@ describe('write cache on a full tmpfs', () => {
       }
     }
     assert.ok(refused > 0)
-    const reopened = openCache(folder)
-    using _after = closing(reopened)
-    const after = new WriteCache(reopened)
+    using reopened = openCache(folder)
+    const after = reopened.cache
     assert.ok(contentOf(after).equals(model.bytes))
     assert.equal(after.usedBytes, cache.usedBytes, 'slots that nothing names')
   })
 
   it('is written again once there is room', async () => {
     await using tmpfs = await mountTmpfs(MiB)
-    const memory = openCache(join(tmpfs.path, 'write-cache'))
-    using _ = closing(memory)
-    const cache = new WriteCache(memory)
+    using opened = openCache(join(tmpfs.path, 'write-cache'))
+    const { cache } = opened
     const others = join(tmpfs.path, 'others')
     const { bavail } = await statfs(tmpfs.path)
     writeFileSync(others, Buffer.alloc((bavail - 1) * BLOCK_BYTES, 1))
@@ -119,6 +114,6 @@ describe('write cache on a full tmpfs', () => {
     const folder = join(tmpfs.path, 'write-cache')
     assert.throws(() => openCache(folder), { code: 'WRITE_CACHE_UNUSABLE', message: /ENOSPC/ })
     await rm(join(tmpfs.path, 'others'))
-    closeWriteCacheFiles(openCache(folder))
+    openCache(folder)[Symbol.dispose]()
   })
 })

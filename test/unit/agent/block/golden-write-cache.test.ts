@@ -79,10 +79,10 @@ describe('the golden write cache of format 1', () => {
     )
     const base = '0000000000000000'
     const zero = '0000000002000000'
-    assert.deepEqual(entries, [
-      ...['0000000001ff0000', '0000000101ff0000', base, zero, '0000000301060000'],
-      ...[base, zero, base, base, base, '0000000401070000'],
-    ])
+    // Blocks 0 to 4, then 5 to 10.
+    const first = ['0000000001ff0000', '0000000101ff0000', base, zero, '0000000301060000']
+    const last = [base, zero, base, base, base, '0000000401070000']
+    assert.deepEqual(entries, [...first, ...last])
     assert.equal(table.length, 4096 + 11 * 8)
   })
 })
