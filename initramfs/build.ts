@@ -128,6 +128,8 @@ async function bundleAgent(folder: string): Promise<void> {
     // Speeds up only what the agent never does: decoding long strings.
     external: ['msgpackr-extract'],
     logLevel: 'warning',
+    // Where files lie beside the code, the bundle is told instead.
+    logOverride: { 'empty-import-meta': 'silent' },
   })
 }
 

@@ -42,8 +42,10 @@ export class WaitScreen implements AsyncDisposable {
 
   /** Shows something else to wait for; the time counted goes on. */
   update(state: WaitState): void {
+    // Each try that fails again is no news for somebody on a slow line.
+    const isNews = JSON.stringify(waitFrame(state, 0)) !== JSON.stringify(waitFrame(this.#state, 0))
     this.#state = state
-    this.#screen.draw(this.#frame())
+    if (isNews) this.#screen.draw(this.#frame())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

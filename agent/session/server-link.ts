@@ -141,12 +141,13 @@ export class ServerLink {
 }
 
 /** A server says why it closes as `CODE: text`, where it has a code of ours. */
-function lossError(server: ServerAddress, { text, error }: CloseReason): BootwireError {
+function lossError(server: ServerAddress, { code, text, error }: CloseReason): BootwireError {
   if (error instanceof BootwireError) return error
   if (error !== undefined) return internal(error)
-  const [, code, message] = /^([A-Z_]+): (.*)$/s.exec(text) ?? []
-  if (isErrorCode(code)) return new BootwireError(code, message ?? '')
-  return new BootwireError('SERVER_UNREACHABLE', `Lost ${nameOf(server)}: ${text}`)
+  const [, errorCode, message = ''] = /^([A-Z_]+): (.*)$/s.exec(text) ?? []
+  if (isErrorCode(errorCode)) return new BootwireError(errorCode, message)
+  const why = text === '' ? `it closed the connection with code ${code}` : text
+  return new BootwireError('SERVER_UNREACHABLE', `Lost ${nameOf(server)}: ${why}`)
 }
 
 function internal(cause: unknown): BootwireError {

@@ -81,8 +81,9 @@ export class WebsocketUpgrade {
       'Upgrade: websocket',
       'Sec-WebSocket-Version: 13',
       `Sec-WebSocket-Key: ${this.#key}`,
-      END_OF_HEAD,
-    ].join('\r\n')
+    ]
+      .join('\r\n')
+      .concat(END_OF_HEAD)
   }
 
   #checkAnswer(head: string): BootwireError | undefined {
