@@ -52,20 +52,19 @@ export function endFrame(): string {
 }
 
 function updateRow(before: Row, after: Row, index: number): string {
-  if (before.emphasis !== after.emphasis) {
+  const length = Math.max(before.text.length, after.text.length)
+  // The emphasis of a row ends with its text, so another length changes more than characters.
+  const isWhole = after.emphasis !== undefined && before.text.length !== after.text.length
+  if (isWhole || before.emphasis !== after.emphasis) {
     return `${moveTo(index, 0)}${emphasized(after, after.text)}${CLEAR_TO_END_OF_ROW}`
   }
-  if (before.text === after.text) return ''
-  const length = Math.max(before.text.length, after.text.length)
   const [old, fresh] = [before.text.padEnd(length), after.text.padEnd(length)]
+  if (old === fresh) return ''
   let first = 0
   while (old[first] === fresh[first]) first += 1
   let end = length
   while (old[end - 1] === fresh[end - 1]) end -= 1
-  // A row in reverse ends where its text ends: cells behind it are not to be reversed.
-  const kept = fresh.slice(first, Math.min(end, after.text.length))
-  const cleared = ' '.repeat(end - first - kept.length)
-  return `${moveTo(index, first)}${emphasized(after, kept)}${cleared}`
+  return `${moveTo(index, first)}${emphasized(after, fresh.slice(first, end))}`
 }
 
 function emphasized({ emphasis }: Row, text: string): string {

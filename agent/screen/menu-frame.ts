@@ -3,7 +3,7 @@ import { formatBytes } from '#shared/units.ts'
 import type { Offer } from '#shared/wire/messages.ts'
 import { COLUMNS, type Frame, type Row } from './frame.ts'
 import { EMPTY_ROW, indent, masthead, RULE_ROW, TEXT_COLUMNS } from './masthead.ts'
-import { highlightedOffer, type MenuState, WINDOW_ROWS } from './menu-state.ts'
+import { highlightedOffer, type MenuState, SINGLE_DIGIT_MAX, WINDOW_ROWS } from './menu-state.ts'
 import { cut, fit } from './text-layout.ts'
 
 /** `> 12  ` before the title. */
@@ -74,6 +74,8 @@ function countdownText(state: MenuState): string {
 }
 
 function keysText({ offers }: MenuState): string {
-  const numbers = offers.length > 9 ? 'Digits: go to number' : `1-${offers.length}: start at once`
+  const last = offers.length
+  const digits = last === 1 ? '1' : `1-${last}`
+  const numbers = last > SINGLE_DIGIT_MAX ? 'Digits: go to number' : `${digits}: start at once`
   return `Up, Down: move    Enter: start    ${numbers}    Ctrl-L: redraw`
 }

@@ -12,7 +12,7 @@ import type { Key } from './keys.ts'
 export const WINDOW_ROWS = 13
 
 /** Up to here every offer has a digit, which boots it at once. */
-const SINGLE_DIGIT_MAX = 9
+export const SINGLE_DIGIT_MAX = 9
 
 export interface MenuState {
   readonly offers: readonly Offer[]
