@@ -21,7 +21,7 @@ export const machineFactsSchema = v.object({
   boardSerial: v.optional(fact),
   manufacturer: v.optional(fact),
   product: v.optional(fact),
-  memoryBytes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0))),
+  memoryBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
 })
 
 export type MachineFacts = v.InferOutput<typeof machineFactsSchema>

@@ -11,6 +11,9 @@ export const AGENT_PATH = '/agent'
 /** A control message is facts, names and lists: 64 KiB is ten times the largest seen in use. */
 export const CONTROL_MESSAGE_BYTES_MAX: number = 64 * KiB
 
+/** Smallest chunk any store may cut: a page of the client's kernel. */
+export const CHUNK_BYTES_MIN: number = 4 * KiB
+
 /** Largest chunk any store may cut. A chunk frame adds its header to this. */
 export const CHUNK_BYTES_MAX: number = 128 * KiB
 

@@ -5,13 +5,22 @@
 import * as v from 'valibot'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
 import { machineFactsSchema } from '#shared/identity/machine-facts.ts'
-import { ASSIGNMENTS_MAX, CHUNK_BYTES_MAX, NAME_LENGTH_MAX } from './limits.ts'
+import { ASSIGNMENTS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, NAME_LENGTH_MAX } from './limits.ts'
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
 const text = v.pipe(v.string(), v.maxLength(1024))
 const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{8,64}$/))
 const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))
 const seconds = v.pipe(v.number(), v.minValue(0), v.finite())
+
+/** Fixed chunk size of a version. */
+const chunkBytes = v.pipe(
+  v.number(),
+  v.integer(),
+  v.minValue(CHUNK_BYTES_MIN),
+  v.maxValue(CHUNK_BYTES_MAX),
+  v.check((bytes) => (bytes & (bytes - 1)) === 0, 'Expected a power of two'),
+)
 
 /** Where the root file system lies inside a vDisk, found at import. */
 export const rootLocationSchema = v.object({
@@ -131,8 +140,7 @@ export const openedSchema = v.object({
   vdisk: name,
   versionId: id,
   sizeBytes: count,
-  /** Fixed chunk size of this version, a power of two of at least 4 KiB. */
-  chunkBytes: v.pipe(v.number(), v.integer(), v.minValue(4096), v.maxValue(CHUNK_BYTES_MAX)),
+  chunkBytes,
   root: rootLocationSchema,
   /** The kernel this version brings; absent when it has none and runs on whatever kernel is up. */
   kernel: v.optional(
