@@ -8,11 +8,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { BLOCK_BYTES } from '#agent/block/block-size.ts'
 import { WriteCache } from '#agent/block/write-cache.ts'
-import {
-  closeWriteCacheFiles,
-  openWriteCacheFiles,
-  type WriteCacheMemory,
-} from '#agent/block/write-cache-files.ts'
+import { closeWriteCacheFiles, openWriteCacheFiles } from '#agent/block/write-cache-files.ts'
 import { NbdError } from '#agent/node-nbd/block-device.ts'
 import { MiB } from '#shared/units.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
