@@ -15,6 +15,9 @@ import {
   serverMessageSchema,
 } from './messages.ts'
 
+/** Enough to recognize a value by. */
+const SHOWN_LENGTH_MAX = 200
+
 // Records and structured clones are off: a peer must not be able to name types or build cycles.
 const packr = new Packr({
   useRecords: false,
@@ -59,7 +62,7 @@ function decode<Schema extends v.GenericSchema>(
   const result = v.safeParse(schema, unpack(frame.subarray(1), sender))
   if (result.success) return result.output
   const issue = result.issues[0]
-  throw invalid(sender, `${v.getDotPath(issue) ?? 'message'}: ${issue.message}`)
+  throw invalid(sender, `${v.getDotPath(issue) ?? 'message'}: ${shown(issue.message)}`)
 }
 
 function unpack(body: Uint8Array, sender: string): unknown {
@@ -68,6 +71,11 @@ function unpack(body: Uint8Array, sender: string): unknown {
   } catch (cause) {
     throw invalid(sender, 'it is not msgpack', cause)
   }
+}
+
+/** The schema's words quote what was sent: they go to logs and screens, cut and without controls. */
+function shown(text: string): string {
+  return text.slice(0, SHOWN_LENGTH_MAX).replaceAll(/\p{C}/gu, '?')
 }
 
 function invalid(sender: string, why: string, cause?: unknown): BootwireError {
