@@ -50,7 +50,12 @@ export class MemoryDevice implements HotDevice {
       throw new NbdError(28, 'broken')
     }
     if (states.includes(1)) return false
-    sink.appendPart(this.#memory, offset, length)
+    let at = offset
+    for (const { lengthBytes, zero } of this.extents(offset, length)) {
+      if (zero) sink.appendZeros(lengthBytes)
+      else sink.appendPart(this.#memory, at, lengthBytes)
+      at += lengthBytes
+    }
     return true
   }
 
