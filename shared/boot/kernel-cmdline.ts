@@ -70,7 +70,7 @@ export function parseBootParameters(cmdline: string): BootParameters {
 /** Splits a kernel command line into its key=value words; a word without "=" has the value "". */
 export function kernelParameters(cmdline: string): Map<string, string> {
   const values = new Map<string, string>()
-  for (const word of cmdline.trim().split(/\s+/)) {
+  for (const [word] of cmdline.matchAll(/\S+/g)) {
     const equals = word.indexOf('=')
     if (equals < 0) values.set(word, '')
     else values.set(word.slice(0, equals), word.slice(equals + 1))
@@ -83,7 +83,7 @@ function formatAddress({ host, port }: ServerAddress): string {
 }
 
 function parseAddress(text: string): ServerAddress {
-  const match = /^(?:\[([0-9a-f:]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})$/.exec(text)
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})$/.exec(text)
   const host = match?.[1] ?? match?.[2]
   const port = Number(match?.[3])
   if (host === undefined || port < 1 || port > 65_535) {
