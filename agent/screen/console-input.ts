@@ -3,7 +3,7 @@
  * The terminal is in raw mode already (`terminal-mode.ts`) and never becomes the controlling one, so
  * that no key is a signal. A console that fails has no keys until the next screen.
  */
-import { constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { ReadStream } from 'node:tty'
 import { type Key, KeyDecoder } from './keys.ts'
 
@@ -48,9 +48,25 @@ export class ConsoleInput implements Disposable {
 }
 
 function tryRead(path: string): ReadStream | undefined {
+  let descriptor: number | undefined
   try {
-    return new ReadStream(openSync(path, FLAGS))
+    descriptor = openSync(path, FLAGS)
+    const stream = new ReadStream(descriptor)
+    if (isOtherDescriptor(stream, descriptor)) closeSync(descriptor)
+    return stream
   } catch {
+    if (descriptor !== undefined) closeSync(descriptor)
     return undefined
   }
+}
+
+/**
+ * libuv opens the terminal once more, by its name, and closes only that descriptor in the end. Where
+ * it could not it uses the one it was given. Which one it has is in the internal handle alone.
+ */
+function isOtherDescriptor(stream: ReadStream, descriptor: number): boolean {
+  const handle: unknown = Reflect.get(stream, '_handle')
+  const used: unknown =
+    typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined
+  return typeof used === 'number' && used !== descriptor
 }
