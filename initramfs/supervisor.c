@@ -1,5 +1,6 @@
 /*
  * bootwire-supervisor [-l LOGFILE] -- /PATH/COMMAND ARG...
+ * bootwire-supervisor --kexec      starts the kernel that the running system has loaded
  *
  * Keeps the agent running, which serves the root disk, and does for it what Node cannot: netlink,
  * kexec, and flags that all threads carry only when they are set before exec. The protocol between
@@ -41,6 +42,7 @@
 /* Descriptors of the agent. Ours are those from 5 on. */
 enum { AGENT_CONTROL_FD = 3, AGENT_NBD_FD = 4 };
 
+/* Of ours, when the command line is wrong; of the agent, when another one would do no better. */
 enum { STATUS_USAGE = 2, STATUS_DO_NOT_RESTART = 64 };
 
 /* Who lives shorter than 2 s had no time to serve; five such lives in a row are at most 10 s. */
@@ -336,6 +338,12 @@ static struct result detach(char *rest)
     return (struct result){0, "disconnected"};
 }
 
+/* Comes back only with an error. */
+static void start_loaded_kernel(void)
+{
+    syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_KEXEC, NULL);
+}
+
 static struct result kexec(char *rest)
 {
     const char *kernel = next_word(&rest), *initrd = next_word(&rest);
@@ -345,8 +353,7 @@ static struct result kexec(char *rest)
     int initrd_fd = kernel_fd < 0 ? -1 : open(initrd, O_RDONLY | O_CLOEXEC);
     bool is_loaded = initrd_fd >= 0 && syscall(SYS_kexec_file_load, kernel_fd, initrd_fd,
                                                strlen(rest) + 1, rest, 0UL) == 0;
-    if (is_loaded)
-        syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_KEXEC, NULL);
+    if (is_loaded) start_loaded_kernel();
     const struct result result = {errno, kernel_fd < 0   ? "the kernel cannot be opened"
                                          : initrd_fd < 0 ? "the initrd cannot be opened"
                                          : !is_loaded    ? "the kernel cannot be loaded"
@@ -466,9 +473,8 @@ static int next_pause_ms(void)
     agent.quick_deaths = quick ? agent.quick_deaths + 1 : 0;
     if (agent.quick_deaths >= HOPELESS_DEATHS && !is_attached()) return HOPELESS_PAUSE_MS;
     if (agent.quick_deaths <= 1) return 0;
-    int pause_ms = PAUSE_MS;
-    for (unsigned i = 2; i < agent.quick_deaths && pause_ms < LONGEST_PAUSE_MS; i++) pause_ms *= 2;
-    return pause_ms < LONGEST_PAUSE_MS ? pause_ms : LONGEST_PAUSE_MS;
+    const unsigned doublings = agent.quick_deaths - 2;
+    return doublings > 4 ? LONGEST_PAUSE_MS : PAUSE_MS << doublings; /* 4: 800 ms */
 }
 
 /* When the agent is dead, plans the next start, or ends with it when it meant to end. */
@@ -560,6 +566,11 @@ static void become_storage_daemon(char *own_name)
 int main(int argc, char *argv[])
 {
     const char *log_path = NULL;
+    if (argc == 2 && strcmp(argv[1], "--kexec") == 0) {
+        start_loaded_kernel();
+        say("the loaded kernel cannot be started: %s", strerror(errno));
+        return EXIT_FAILURE;
+    }
     for (int option; (option = getopt(argc, argv, "+l:")) != -1;) {
         if (option != 'l') refuse("no such option");
         log_path = optarg;

@@ -17,10 +17,21 @@ export const DISK_BYTES = 64 * 1024 * 1024
 export const AGENT_STATE = '/run/agent.json'
 /** While it exists agents leave a process behind that holds their NBD socket; its id is in it. */
 export const HOLD_SOCKET = '/run/hold-socket'
+/** While it exists agents exit at once, with the status that is in it. */
+export const CRASH = '/run/crash'
+export const SUPERVISOR_LOG = '/run/supervisor.log'
 export const BACKEND_ID = 'bootwire:test'
 
 /** In-flight requests are sent again after two timeouts at most, and every agent starts in less. */
 const RECOVERY_TIMEOUT_MS = 30_000
+
+/** Put before an agent, so that it can crash sooner than Node is up. */
+export const CRASHING: readonly string[] = [
+  '/bin/sh',
+  '-c',
+  `[ ! -e ${CRASH} ] || exit "$(cat ${CRASH})"; exec "$@"`,
+  'sh',
+]
 
 export interface AgentState {
   readonly pid: number
@@ -36,21 +47,26 @@ export class GuestSupervisor {
   /** A heap as small as that of the agent in an initramfs, so that it is soon full. */
   static readonly #nodeOptions = ['--max-old-space-size=32']
 
-  constructor(program: string) {
+  private constructor(program: string, wrapper: readonly string[]) {
     const agent = join(import.meta.dirname, 'supervisor-agent.ts')
-    this.#child = spawn(
-      program,
-      ['--', process.execPath, ...GuestSupervisor.#nodeOptions, agent, DISK, String(DISK_BYTES)],
-      { stdio: ['ignore', 'inherit', 'inherit'] },
-    )
+    const node = [
+      process.execPath,
+      ...GuestSupervisor.#nodeOptions,
+      agent,
+      DISK,
+      String(DISK_BYTES),
+    ]
+    this.#child = spawn(program, ['-l', SUPERVISOR_LOG, '--', ...wrapper, ...node], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    })
     this.exited = once(this.#child, 'exit').then(([status]) => status as number | null)
   }
 
   /** Makes the disk, empty, and starts the supervisor; returns when the device is there. */
-  static async start(program: string): Promise<GuestSupervisor> {
+  static async start(program: string, wrapper: readonly string[] = []): Promise<GuestSupervisor> {
     await writeFile(DISK, '')
     await truncate(DISK, DISK_BYTES)
-    const supervisor = new GuestSupervisor(program)
+    const supervisor = new GuestSupervisor(program, wrapper)
     await supervisor.agent('ok connected')
     return supervisor
   }

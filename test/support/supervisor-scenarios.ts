@@ -4,13 +4,16 @@
  *
  * usage: supervisor-scenarios.ts NAME SUPERVISOR
  */
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
 import { runProgram } from './child-run.ts'
 import { eventually } from './eventually.ts'
 import {
+  CRASH,
+  CRASHING,
   completedRequests,
   DEVICE,
   DISK,
@@ -18,6 +21,7 @@ import {
   GuestSupervisor,
   HOLD_SOCKET,
   hashOf,
+  SUPERVISOR_LOG,
   threadFlags,
 } from './supervisor-guest.ts'
 
@@ -25,13 +29,17 @@ import {
 const REQUESTS_BETWEEN_KILLS = 500
 const KILLS = 10
 const PROGRESS_TIMEOUT_MS = 60_000
+/** Pauses of 0 to 1000 ms. */
+const CRASHES_TIMEOUT_MS = 30_000
 
 const scenarios: Readonly<Record<string, (program: string) => Promise<unknown>>> = {
   attach,
   signals,
   kills,
   'heap-full': heapFull,
+  'crash-loop': crashLoop,
   'socket-held': socketHeld,
+  'kexec-nothing': kexecNothing,
 }
 
 const [name = '', program = ''] = process.argv.slice(2)
@@ -140,6 +148,35 @@ async function socketHeld(program: string): Promise<unknown> {
   const taken = await supervisor.agent('ok reconnected', refused.restarts + 1)
   const same = (await readDirectly()) === before
   return { restarts: taken.restarts, same, status: await supervisor.detach() }
+}
+
+/** Agents that exit at once, as if they meant to end, while a device is attached. */
+async function crashLoop(program: string): Promise<unknown> {
+  await writeFile(SUPERVISOR_LOG, '')
+  const supervisor = await GuestSupervisor.start(program, CRASHING)
+  await writeDevice()
+  const before = await readDirectly()
+  const crashed = async (status: string, pauseMs: number) => {
+    await writeFile(CRASH, status)
+    const expected = new RegExp(`status ${status}; restart \\d+ in ${pauseMs} ms$`, 'm')
+    const check = async () => expected.test(await readFile(SUPERVISOR_LOG, 'utf8'))
+    await eventually(`a restart after status ${status} in ${pauseMs} ms`, check, CRASHES_TIMEOUT_MS)
+  }
+  await writeFile(CRASH, '0')
+  process.kill((await supervisor.agent('ok connected')).pid, 'SIGKILL')
+  await crashed('0', 400)
+  await crashed('64', 1000)
+  await rm(CRASH)
+  const { restarts } = await supervisor.agent('ok reconnected')
+  const same = (await readDirectly()) === before
+  return { restarts, same, status: await supervisor.detach() }
+}
+
+/** There is no loaded kernel to start; nor could User-mode Linux load one. */
+async function kexecNothing(program: string): Promise<unknown> {
+  const failure: unknown = await promisify(execFile)(program, ['--kexec']).catch((error) => error)
+  if (!(failure instanceof Error && 'code' in failure && 'stderr' in failure)) return undefined
+  return { status: failure.code, said: failure.stderr }
 }
 
 /** Fills the device with what no other block holds. */

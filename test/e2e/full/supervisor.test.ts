@@ -105,12 +105,26 @@ describe('bootwire-supervisor on a real kernel', { timeout: 5 * TIMEOUT_MS }, ()
     assert.deepEqual(result, { errors: [0], same: true, status: 0 })
   })
 
+  it('never gives up while a device is attached, whatever its agents exit with', async () => {
+    const result = await runScenario<{ restarts: number; same: boolean; status: number }>(
+      'crash-loop',
+    )
+    assert.ok(result.restarts > 6)
+    assert.deepEqual([result.same, result.status], [true, 0])
+  })
+
   it('tells an agent whose socket the kernel did not take', async () => {
     const result = await runScenario<{ restarts: number; same: boolean; status: number }>(
       'socket-held',
     )
     assert.ok(result.restarts >= 2)
     assert.deepEqual([result.same, result.status], [true, 0])
+  })
+
+  it('says that there is no loaded kernel when told to start it', async () => {
+    const { status, said } = await runScenario<{ status: number; said: string }>('kexec-nothing')
+    assert.equal(status, 1)
+    assert.match(said, /^bootwire-supervisor: the loaded kernel cannot be started: /)
   })
 })
 
