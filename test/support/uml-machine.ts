@@ -4,7 +4,8 @@
  * only, so a program and its files need no image; /tmp and /run are its own. It has one processor and
  * no network.
  *
- * It ends with the process that started it, and is stopped by its own process ids, never by name.
+ * Its programs are processes of the host, in a PID namespace of their own: they end with its kernel,
+ * and that with the process that started it, however it ends. Needs root.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -24,6 +25,7 @@ export interface UmlOptions {
 /** Node with a small heap and a few workers, and a RAM disk beside it. */
 const MEMORY_MIB = 512
 
+const NAMESPACE = ['--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child']
 const INIT = join(import.meta.dirname, 'uml-init.sh')
 const LOG_FOLDER = join(CACHE_FOLDER, 'logs')
 const END = /uml: the program ended with status (?<status>\d+)/
@@ -40,9 +42,8 @@ export class UmlMachine implements AsyncDisposable {
     this.console = new VmConsole(join(LOG_FOLDER, `${options.name}.log`), () => undefined)
     this.#child = spawn(
       'setpriv',
-      ['--pdeathsig', 'KILL', 'linux.uml', ...umlArguments(options, this.#folder)],
-      // A process group of its own: the guest's programs are processes of the host.
-      { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
+      [...NAMESPACE, 'linux.uml', ...umlArguments(options, this.#folder)],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
     )
     const receive = (bytes: Buffer) => this.console.receive(bytes)
     this.#child.stdout?.on('data', receive)
@@ -70,8 +71,7 @@ export class UmlMachine implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { pid, exitCode, signalCode } = this.#child
-    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL')
+    this.#child.kill('SIGKILL')
     await this.#closed
     rmSync(this.#folder, { recursive: true, force: true })
   }
