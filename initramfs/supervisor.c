@@ -184,12 +184,10 @@ static int transact(int netlink_fd, const struct message *message, uint16_t *fam
         if (received < 0) return errno;
         for (struct nlmsghdr *next = (struct nlmsghdr *)buffer; NLMSG_OK(next, received);
              next = NLMSG_NEXT(next, received)) {
-            if (next->nlmsg_type != NLMSG_ERROR)
-                *family = family_of(next);
-            else if (next->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr)))
-                return EBADMSG;
-            else
-                return -((struct nlmsgerr *)NLMSG_DATA(next))->error;
+            if (next->nlmsg_type == GENL_ID_CTRL) *family = family_of(next);
+            if (next->nlmsg_type != NLMSG_ERROR) continue;
+            if (next->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))) return EBADMSG;
+            return -((struct nlmsgerr *)NLMSG_DATA(next))->error;
         }
     }
 }
@@ -226,9 +224,8 @@ struct result {
     const char *text;
 };
 
-static struct result driver_result(int error, const char *text)
+static struct result driver_error(int error)
 {
-    if (error == 0) return (struct result){0, text};
     if (error != EOPNOTSUPP) return (struct result){error, strerror(error)};
     return (struct result){error, "the kernel has no nbd netlink family: is the module loaded?"};
 }
@@ -311,7 +308,7 @@ static struct result attach(char *rest)
         put(&message, NBD_ATTR_DEAD_CONN_TIMEOUT, &patience_seconds, sizeof patience_seconds);
     }
     const int error = ask_driver(&message);
-    if (error != 0) return driver_result(error, NULL);
+    if (error != 0) return driver_error(error);
     device.index = (int64_t)index;
     device.size_bytes = size_bytes;
     if (!let_go_of_socket())
@@ -329,7 +326,7 @@ static struct result detach(char *rest)
     begin_message(&message, 0, NBD_CMD_DISCONNECT);
     put(&message, NBD_ATTR_INDEX, &(uint32_t){(uint32_t)index}, sizeof(uint32_t));
     const int error = ask_driver(&message);
-    if (error != 0) return driver_result(error, NULL);
+    if (error != 0) return driver_error(error);
     if (device.index == (int64_t)index) device.index = -1;
     for (int64_t late_ms = now_ms() + DETACH_TIMEOUT_MS; is_connected((int64_t)index);) {
         if (now_ms() > late_ms) return (struct result){EBUSY, "disconnected, but still open"};
