@@ -3,7 +3,6 @@
  * drawn again on Ctrl-L, on every key that does nothing else, and once a minute for whoever comes
  * along; and on a stopped line when it goes on.
  */
-import type { ConsoleOutput } from './console-output.ts'
 import { drawFrame, type Frame, updateFrame } from './frame.ts'
 import type { Key } from './keys.ts'
 import type { KeyHandler } from './screen.ts'
@@ -13,14 +12,20 @@ const REDRAW_INTERVAL_MS = 60_000
 /** Noise on an open serial line looks like keys; it must not become a flood of screens. */
 const REDRAW_PAUSE_MS = 250
 
+/** What a screen needs of a `ConsoleOutput`. */
+export interface ScreenOutput {
+  append(text: string): void
+  replace(text: string): void
+}
+
 export class ConsoleScreen implements Disposable {
-  readonly #outputs: readonly ConsoleOutput[]
+  readonly #outputs: readonly ScreenOutput[]
   readonly #onKey: KeyHandler
   readonly #redrawTimer: NodeJS.Timeout
   #frame: Frame = []
   #drawnAtMs = 0
 
-  constructor(outputs: readonly ConsoleOutput[], onKey: KeyHandler) {
+  constructor(outputs: readonly ScreenOutput[], onKey: KeyHandler) {
     this.#outputs = outputs
     this.#onKey = onKey
     this.#redrawTimer = setInterval(() => {
@@ -45,7 +50,7 @@ export class ConsoleScreen implements Disposable {
     if (changes !== '') for (const output of this.#outputs) output.append(changes)
   }
 
-  redraw(output: ConsoleOutput): void {
+  redraw(output: ScreenOutput): void {
     output.replace(drawFrame(this.#frame))
   }
 

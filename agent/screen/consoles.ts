@@ -12,7 +12,7 @@ import { activeConsolePaths } from './console-paths.ts'
 import { ConsoleScreen } from './console-screen.ts'
 import { COLUMNS, endFrame } from './frame.ts'
 import type { KeyHandler, Screen, ScreenHost } from './screen.ts'
-import { setTerminalMode, type TerminalMode } from './terminal-mode.ts'
+import { setTerminalMode } from './terminal-mode.ts'
 import { wrap } from './text-layout.ts'
 
 const PREFIX = 'bootwire: '
@@ -24,6 +24,7 @@ export class Consoles implements ScreenHost, Disposable {
   readonly #outputs: readonly ConsoleOutput[]
   #screen: ConsoleScreen | undefined
   #inputs: readonly ConsoleInput[] = []
+  #rawPaths: readonly string[] = []
   /** Settles when the last screen has left the terminals as a shell wants them. */
   #left: Promise<unknown> = Promise.resolve()
   #heldLines: string[] = []
@@ -56,7 +57,7 @@ export class Consoles implements ScreenHost, Disposable {
     const screen = new ConsoleScreen(this.#outputs, onKey)
     this.#screen = screen
     await this.#left
-    await this.#setModes('raw')
+    await this.#makeRaw()
     this.#inputs = this.#outputs.map(
       ({ path }) =>
         new ConsoleInput(path, (key) => {
@@ -85,7 +86,7 @@ export class Consoles implements ScreenHost, Disposable {
   #leave(): void {
     this.#stopScreen()
     for (const output of this.#outputs) output.replace(endFrame())
-    this.#left = this.#setModes('sane')
+    this.#left = this.#makeSane()
     const lines = this.#heldLines
     this.#heldLines = []
     this.#writeLines(lines)
@@ -98,9 +99,15 @@ export class Consoles implements ScreenHost, Disposable {
     this.#screen = undefined
   }
 
-  async #setModes(mode: TerminalMode): Promise<void> {
+  async #makeRaw(): Promise<void> {
     const open = this.#outputs.filter((output) => output.isOpen)
-    await Promise.all(open.map(async ({ path }) => await setTerminalMode(path, mode)))
+    const paths = open.map(async ({ path }) => (await setTerminalMode(path, 'raw')) && path)
+    this.#rawPaths = (await Promise.all(paths)).filter((path) => path !== false)
+  }
+
+  /** Leaves out those that could not be made raw: they would only be waited for once more. */
+  async #makeSane(): Promise<void> {
+    await Promise.all(this.#rawPaths.map(async (path) => await setTerminalMode(path, 'sane')))
   }
 
   #writeLines(lines: readonly string[]): void {

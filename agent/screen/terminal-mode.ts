@@ -3,9 +3,10 @@
  * by lines and shown, for a shell.
  *
  * Set by `stty` and not by `tty.ReadStream.setRawMode`. Both wait until the line has sent what was
- * written before; on a line that its other end has stopped they wait for ever, and a child can be
- * killed, the main thread of the agent cannot. `sane` is named instead of restoring what was found,
- * since an agent that was killed leaves a raw terminal to the next.
+ * written before, and on a line that its other end has stopped (XOFF, or no clear-to-send) they wait
+ * for as long as that lasts. A child can be killed; the agent's main thread stood still. `sane` is
+ * named instead of restoring what was found, since an agent that was killed leaves a raw terminal to
+ * the next. It leaves XON/XOFF off, as `raw` does: noise on an open line is not to stop it.
  */
 import { execFile } from 'node:child_process'
 
