@@ -46,6 +46,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   'network.sh': 'usr/lib/bootwire/network.sh',
   'udhcpc.sh': 'usr/lib/bootwire/udhcpc.sh',
   'coldplug.sh': 'usr/lib/bootwire/coldplug.sh',
+  'start-agent.sh': 'usr/lib/bootwire/start-agent.sh',
 }
 
 /** The merged layout every distribution has by now; archives of kernels rely on it. */
@@ -57,8 +58,8 @@ const LINKS: Readonly<Record<string, string>> = {
   'usr/sbin': 'bin',
 }
 
-/** Mount points, and what shells and Node expect. */
-const FOLDERS = ['usr/bin', 'usr/lib', 'usr/lib64', 'proc', 'sys', 'dev', 'run', 'etc', 'tmp']
+/** `oldroot` is where systemd puts the root at shutdown; by then nothing can be made here any more. */
+const FOLDERS = ['usr/bin', 'proc', 'sys', 'dev', 'run', 'etc', 'tmp', 'newroot', 'oldroot']
 
 /** Best for what is made once and sent to every client: 19 is 8 % smaller than 15. */
 const LEVEL_KEPT = '-19'
@@ -87,7 +88,7 @@ async function ensureBase(tree: string): Promise<string> {
   for (const file of [node, busybox, ...libraries]) hash.update(file).update(await readFile(file))
   const archive = join(OUTPUT_FOLDER, `base-${hash.digest('hex').slice(0, 16)}.img`)
   if (await exists(archive)) return archive
-  await mkdirs(tree, FOLDERS)
+  await mkdirs(tree, ['usr/bin', 'usr/lib', 'usr/lib64'])
   for (const [name, target] of Object.entries(LINKS)) await symlink(target, join(tree, name))
   await run('strip', ['-o', join(tree, 'usr/bin/node'), node])
   await copyFile(busybox, join(tree, 'usr/bin/busybox'))
@@ -98,7 +99,7 @@ async function ensureBase(tree: string): Promise<string> {
 }
 
 async function packOurs(tree: string): Promise<string> {
-  await mkdirs(tree, ['usr/bin', AGENT_FOLDER])
+  await mkdirs(tree, [...FOLDERS, AGENT_FOLDER])
   await bundleAgent(join(tree, AGENT_FOLDER))
   await compileSupervisor(join(tree, 'usr/bin/bootwire-supervisor'))
   for (const [script, path] of Object.entries(SCRIPTS)) {
