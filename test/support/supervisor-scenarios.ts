@@ -93,16 +93,17 @@ async function kills(program: string): Promise<unknown> {
   const write = ['--name=write', '--rw=randwrite', '--verify=crc32c', '--loops=10000', half]
   const read = ['--name=read', '--rw=randread', '--time_based', '--runtime=1h', half]
   const fio = startFio(...write, ...read, `--offset=${halfBytes}`)
-  const stalls: { agentMs: number; requestsMs: number }[] = []
+  const stalls: { agentMs: number; readMs: number }[] = []
   let { pid } = await supervisor.agent('ok connected')
   for (let restarts = 1; restarts <= KILLS; restarts++) {
     await progress(REQUESTS_BETWEEN_KILLS)
     const startMs = performance.now()
+    const elapsedMs = () => Math.round(performance.now() - startMs)
     process.kill(pid, 'SIGKILL')
+    // A request that begins while there is no agent, beside those that were in flight.
+    const readMs = readDirectly(4096).then(elapsedMs)
     ;({ pid } = await supervisor.agent('ok reconnected', restarts))
-    const agentMs = Math.round(performance.now() - startMs)
-    await progress(1)
-    stalls.push({ agentMs, requestsMs: Math.round(performance.now() - startMs) })
+    stalls.push({ agentMs: elapsedMs(), readMs: await readMs })
   }
   await progress(REQUESTS_BETWEEN_KILLS)
   const { errors, longestMs } = await fio.end()
@@ -188,8 +189,10 @@ async function writeDevice(): Promise<void> {
 }
 
 /** Reads the device past the page cache, waiting for the agent however long it takes. */
-async function readDirectly(): Promise<string> {
-  return await runProgram('sh', ['-euc', `dd if=${DEVICE} bs=1M iflag=direct | sha256sum`])
+async function readDirectly(lengthBytes = DISK_BYTES): Promise<string> {
+  const options = `bs=${Math.min(lengthBytes, 1024 * 1024)} iflag=direct,count_bytes`
+  const script = `dd if=${DEVICE} ${options} count=${lengthBytes} of=/tmp/read; sha256sum /tmp/read`
+  return await runProgram('sh', ['-euc', script])
 }
 
 interface RunningFio {

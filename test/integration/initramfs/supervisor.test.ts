@@ -55,7 +55,7 @@ describe('bootwire-supervisor', TIMEOUT, () => {
   })
 
   it('gives the agent every signal at its default, whatever its own parent ignores', async () => {
-    const wrapper = ['sh', '-c', `trap '' TERM INT CHLD; exec "$@"`, 'sh']
+    const wrapper = ['env', '--ignore-signal=TERM,INT,CHLD', '--block-signal=USR1']
     const command = ['/bin/grep', '-E', 'Sig(Blk|Ign)', '/proc/self/status']
     await using supervisor = await SupervisorProcess.run(command, { wrapper })
     assert.equal(await supervisor.line(), 'SigBlk:\t0000000000000000')
