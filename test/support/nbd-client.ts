@@ -1,4 +1,5 @@
 /** A bare NBD client in its transmission phase, with simple replies: sends what it is told, in any order. */
+import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { invariant } from '#shared/invariant.ts'
 
@@ -101,4 +102,28 @@ export class NbdClient {
     waiting.settle({ errno, data: Buffer.from(bytes.subarray(16, end)) })
     return true
   }
+}
+
+/** The greeting, then size and flags. */
+const HANDSHAKE_BYTES = 18 + 10
+
+/** Connects and negotiates the export named `disk`, without structured replies. */
+export async function connectNbd(socketPath: string): Promise<NbdClient> {
+  const socket = connect(socketPath)
+  socket.write(
+    Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from('IHAVEOPT\0\0\0\x01\0\0\0\x04disk')]),
+  )
+  await new Promise<void>((resolve, reject) => {
+    let received = 0
+    const onData = (bytes: Buffer): void => {
+      received += bytes.length
+      if (received < HANDSHAKE_BYTES) return
+      socket.off('data', onData)
+      resolve()
+    }
+    socket.on('data', onData)
+    socket.once('close', () => reject(new Error('the server hung up')))
+    socket.once('error', reject)
+  })
+  return new NbdClient(socket)
 }
