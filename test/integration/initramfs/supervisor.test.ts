@@ -160,12 +160,12 @@ describe('bootwire-supervisor', TIMEOUT, () => {
       const ask = async (partBytes) => {
         for (let at = 0; at < bytes.length; at += partBytes) {
           control.send(bytes.subarray(at, at + partBytes))
-          if (partBytes < 10) await new Promise(setImmediate)
+          await new Promise(setImmediate)
         }
         for (let i = 0; i < ${requests.length}; i++) say(await control.nextAnswer())
       }
       await ask(bytes.length)
-      await ask(4099)
+      await ask(7)
       process.exit(0)`
     await using supervisor = await SupervisorProcess.runScript(source, WITHOUT_NBD)
     for (let round = 0; round < 2; round++) {
