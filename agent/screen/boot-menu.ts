@@ -80,12 +80,11 @@ export class BootMenu implements AsyncDisposable {
 
   #take(step: MenuStep): void {
     if ('chosen' in step) {
-      clearInterval(this.#timer)
       this.#choice.resolve(step.chosen)
-      return
+    } else {
+      this.#state = step.state
+      this.#screen?.update(this.#frame())
     }
-    this.#state = step.state
-    this.#screen?.update(this.#frame())
   }
 
   #frame() {

@@ -70,7 +70,7 @@ describe('consoles', { timeout: 60_000 }, () => {
     screen.draw(FRAME)
     for (const pty of ptys) {
       const names = settings(pty)
-      for (const name of ['-icanon', '-echo', '-isig', '-ixon', '-icrnl']) {
+      for (const name of ['-icanon', '-echo', '-isig', '-ixon', '-icrnl', 'opost', 'onlcr']) {
         assert.ok(names.includes(name), name)
       }
     }

@@ -47,6 +47,10 @@ it('updateFrame() writes a second of a countdown with a few bytes', () => {
   assert.equal(updateFrame(after, after), '')
 })
 
+it('updateFrame() writes nothing when only blanks at the end differ', () => {
+  assert.equal(updateFrame([{ text: 'one' }, { text: '' }], [{ text: 'one ' }, { text: ' ' }]), '')
+})
+
 it('updateFrame() draws the whole frame when rows came or went', () => {
   assert.equal(updateFrame(FRAME, FRAME.slice(1)), drawFrame(FRAME.slice(1)))
   assert.equal(updateFrame([], FRAME), drawFrame(FRAME))

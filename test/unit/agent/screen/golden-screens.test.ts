@@ -122,6 +122,25 @@ describe('waitFrame()', () => {
     assert.doesNotMatch(text, /BW-E/)
   })
 
+  it('fits on a screen when every text is as long as it may be', () => {
+    const long = 'many words '.repeat(100)
+    const facts = { ...FACTS, uuid: long, systemSerial: long, manufacturer: long, product: long }
+    const screen = shown(
+      waitFrame(
+        {
+          facts: { ...facts, macs: Array.from({ length: 32 }, () => '52:54:00:e2:e0:04') },
+          hostname: long,
+          server: { address: long, name: long, isConnected: true },
+          matter: new BootwireError('VDISK_GONE', long),
+          advice: { text: long, command: long },
+        },
+        1e12,
+      ),
+    )
+    assert.match(screen, /\(29 more\)/)
+    assert.match(screen, /Waiting for .*\n$/)
+  })
+
   it('fits on a screen, command and last row too, whatever the texts', () => {
     const text = fc.string({ unit: 'binary', maxLength: 1100 })
     const facts = fc.record(

@@ -136,6 +136,28 @@ describe('the boot menu', () => {
     assert.equal(updateMenu(step.state, change).secondsLeft, undefined)
   })
 
+  it('moves the window only when the highlighted one would leave it', () => {
+    const tops = (...keys: NamedKey[]) => {
+      const step = press(menu(40), ...keys)
+      assert.ok('state' in step)
+      return step.state.top
+    }
+    const down = Array.from({ length: WINDOW_ROWS }, (): NamedKey => 'down')
+    assert.equal(tops(...down.slice(1)), 0)
+    assert.equal(tops(...down), 1)
+    assert.equal(tops(...down, 'up', 'up'), 1)
+    assert.equal(tops('end', 'up'), 40 - WINDOW_ROWS)
+  })
+
+  it('fills the window when fewer offers are left', () => {
+    const step = press(menu(40, 'v20'), 'page-down', 'page-up')
+    assert.ok('state' in step)
+    const change = { offers: offers(21), defaultVdisk: undefined, menuSeconds: 0 }
+    const changed = updateMenu({ ...step.state, top: 19 }, change)
+    assert.equal(outcome({ state: changed }), 'v20')
+    assert.equal(changed.top, 21 - WINDOW_ROWS)
+  })
+
   it('highlights one of the offers within the window, whatever happens', () => {
     const kinds: readonly NamedKey[] = ['up', 'down', 'home', 'end', 'page-up', 'page-down']
     const others: readonly NamedKey[] = ['escape', 'backspace', 'redraw', 'unknown', 'enter']
