@@ -98,7 +98,10 @@ export class WorkerConnection implements NbdConnection {
     const { structuredReplies } = negotiated
     const task: ReplyTask = { fd, structuredReplies, channel: this.#channelMemory, memory }
     const server = new ColdServer({ channel, device, memory, payload: this.#payload })
-    await Promise.all([pools.reply.run(task), server.run()])
+    // A reply worker that found the client gone sends nothing more: the transmission worker must not
+    // wait for room that its answers would have made.
+    const replies = pools.reply.run(task).then(() => this.#end())
+    await Promise.all([replies, server.run()])
   }
 
   /** Something of ours broke: the client shall not wait for answers that never come. */
