@@ -14,6 +14,8 @@ export const NBD = {
   blockStatus: 7,
 } as const
 
+const REPLY_HEADER_BYTES = 16
+
 export interface NbdRequest {
   readonly type: number
   readonly offset?: number
@@ -47,13 +49,17 @@ export function encodeRequest(request: NbdRequest, cookie: bigint): Buffer {
 export class NbdClient {
   readonly socket: Duplex
   readonly #waiting = new Map<bigint, Waiting>()
-  #received = Buffer.alloc(0)
+  #received: Buffer[] = []
+  #receivedBytes = 0
+  /** With fewer bytes there is no reply to take. */
+  #neededBytes = REPLY_HEADER_BYTES
   #cookie = 0x1122_3344_8000_0000n
 
   constructor(socket: Duplex) {
     this.socket = socket
     socket.on('data', (bytes: Buffer) => {
-      this.#received = Buffer.concat([this.#received, bytes])
+      this.#received.push(bytes)
+      this.#receivedBytes += bytes.length
       while (this.#takeReply());
     })
     socket.on('error', () => socket.destroy())
@@ -88,18 +94,22 @@ export class NbdClient {
   }
 
   #takeReply(): boolean {
-    const bytes = this.#received
-    if (bytes.length < 16) return false
+    if (this.#receivedBytes < this.#neededBytes) return false
+    const bytes = Buffer.concat(this.#received)
+    this.#received = [bytes]
     invariant(bytes.readUInt32BE(0) === 0x67446698, 'a reply begins with its magic')
     const errno = bytes.readUInt32BE(4)
     const cookie = bytes.readBigUInt64BE(8)
     const waiting = this.#waiting.get(cookie)
     invariant(waiting !== undefined, `a reply to a request that waits, not ${cookie}`)
-    const end = 16 + (errno === 0 ? waiting.dataBytes : 0)
+    const end = REPLY_HEADER_BYTES + (errno === 0 ? waiting.dataBytes : 0)
+    this.#neededBytes = end
     if (bytes.length < end) return false
+    this.#neededBytes = REPLY_HEADER_BYTES
     this.#waiting.delete(cookie)
-    this.#received = bytes.subarray(end)
-    waiting.settle({ errno, data: Buffer.from(bytes.subarray(16, end)) })
+    this.#received = [bytes.subarray(end)]
+    this.#receivedBytes -= end
+    waiting.settle({ errno, data: bytes.subarray(REPLY_HEADER_BYTES, end) })
     return true
   }
 }

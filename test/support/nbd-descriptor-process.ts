@@ -47,8 +47,9 @@ const connection = serveDescriptor({
   ...(transmission !== undefined && reply !== undefined && { workers: { transmission, reply } }),
 })
 process.on('message', () => void connection.close())
-const end = await connection.closed
-process.stdout.write(
-  `${JSON.stringify({ end: String(end), counts: [...new Int32Array(data.counts)] })}\n`,
-)
-process.disconnect?.()
+// No await: this file is also bundled as CommonJS.
+void connection.closed.then((end) => {
+  const counts = [...new Int32Array(data.counts)]
+  process.stdout.write(`${JSON.stringify({ end: String(end), counts })}\n`)
+  process.disconnect?.()
+})
