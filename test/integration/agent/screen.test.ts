@@ -173,8 +173,8 @@ describe('consoles', { timeout: 60_000 }, () => {
 
   it('come back on a line that is back', async () => {
     await using folder = await createTemporaryFolder()
-    await using replug = await FakeConsolePty.open()
-    const pulled = await FakeConsolePty.open()
+    await using pulled = await FakeConsolePty.open()
+    await using replugged = await FakeConsolePty.open()
     const path = join(folder.path, 'ttyUSB0')
     await symlink(pulled.path, path)
     using consoles = new Consoles([path])
@@ -184,12 +184,24 @@ describe('consoles', { timeout: 60_000 }, () => {
     await pulled[Symbol.asyncDispose]()
     await rm(path)
     screen.update([{ text: 'nobody' }, { text: 'there' }])
-    await symlink(replug.path, path)
+    await symlink(replugged.path, path)
     screen.update([{ text: 'nobody' }, { text: 'where' }])
-    await replug.waitFor(/nobody[^]*where/)
+    await replugged.waitFor(/nobody[^]*where/)
     await screen[Symbol.asyncDispose]()
+  })
+
+  it('announce what is said first after a hang-up, as getty makes one', async () => {
+    await using folder = await createTemporaryFolder()
+    await using hungUp = await FakeConsolePty.open()
+    await using anew = await FakeConsolePty.open()
+    const path = join(folder.path, 'ttyS0')
+    await symlink(hungUp.path, path)
+    using consoles = new Consoles([path])
+    await hungUp[Symbol.asyncDispose]()
+    await rm(path)
+    await symlink(anew.path, path)
     consoles.announce('server lost')
-    await replug.waitFor(/\nbootwire: server lost\r*\n$/)
+    await anew.waitFor(/^\r*\nbootwire: server lost\r*\n$/)
   })
 
   it('never become the controlling terminal of a process without one', async (t) => {
