@@ -2,6 +2,7 @@
  * The screen of a client that waits. It counts the time, changes in place when the matter changes,
  * and goes away when it is closed.
  */
+import { updateFrame } from './frame.ts'
 import type { Screen, ScreenHost } from './screen.ts'
 import { type WaitState, waitFrame } from './wait-frame.ts'
 
@@ -40,12 +41,11 @@ export class WaitScreen implements AsyncDisposable {
     return new WaitScreen(screen, state, options.now ?? (() => performance.now()))
   }
 
-  /** Shows something else to wait for; the time counted goes on. */
+  /** Shows something else to wait for; the time counted goes on. The same once more is not drawn. */
   update(state: WaitState): void {
-    // Each try that fails again is no news for somebody on a slow line.
-    const isNews = JSON.stringify(waitFrame(state, 0)) !== JSON.stringify(waitFrame(this.#state, 0))
+    const isSame = updateFrame(waitFrame(this.#state, 0), waitFrame(state, 0)) === ''
     this.#state = state
-    if (isNews) this.#screen.draw(this.#frame())
+    if (!isSame) this.#screen.draw(this.#frame())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

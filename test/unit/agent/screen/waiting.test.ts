@@ -58,6 +58,14 @@ describe('WaitScreen', () => {
     assert.equal(screen.draws, 2)
   })
 
+  it('does not draw the same once more, as at every attempt that fails', async (t) => {
+    const screen = new FakeConsoleScreen()
+    await using waiting = await WaitScreen.open(screen, STATE, createClock(t))
+    const matter = new BootwireError('SERVER_UNREACHABLE', 'Cannot reach 192.0.2.10:8443')
+    waiting.update({ ...STATE, matter })
+    assert.equal(screen.draws, 1)
+  })
+
   it('leaves every key to the screen, which draws itself again', async (t) => {
     const screen = new FakeConsoleScreen()
     await using _ = await WaitScreen.open(screen, STATE, createClock(t))
