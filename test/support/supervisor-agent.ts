@@ -6,6 +6,7 @@
  */
 import { spawn } from 'node:child_process'
 import { existsSync, renameSync, writeFileSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { type Export, kernelFlags, serveDescriptor } from '#agent/node-nbd/index.ts'
 import { SupervisorControl } from './supervisor-control.ts'
 import { AGENT_STATE, type AgentState, BACKEND_ID, HOLD_SOCKET } from './supervisor-guest.ts'
@@ -32,6 +33,7 @@ process.on('SIGUSR2', () => fillHeap())
 process.on('SIGHUP', () => void detach())
 writeState({ pid: process.pid, restarts: Number(process.env['BOOTWIRE_RESTARTS']), answer })
 if (!answer.startsWith('ok')) process.exit(1)
+flushCompileCache() // for the next agent: this one may not live until it exits
 
 function writeState(state: AgentState): void {
   writeFileSync(`${AGENT_STATE}.new`, JSON.stringify(state))

@@ -22,6 +22,8 @@ export const CRASH = '/run/crash'
 export const SUPERVISOR_LOG = '/run/supervisor.log'
 export const BACKEND_ID = 'bootwire:test'
 
+const COMPILE_CACHE = '/run/compile-cache'
+
 /** Node with our sources is up in one second, and in ten where others use the machine. */
 const RECOVERY_TIMEOUT_MS = 60_000
 
@@ -58,6 +60,8 @@ export class GuestSupervisor {
     ]
     this.#child = spawn(program, ['-l', SUPERVISOR_LOG, '--', ...wrapper, ...node], {
       stdio: ['ignore', 'inherit', 'inherit'],
+      // Without types to strip an agent is up about as soon as the bundled one of an initramfs.
+      env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE },
     })
     this.exited = once(this.#child, 'exit').then(([status]) => status as number | null)
   }
