@@ -2,7 +2,7 @@
  * Serves a connected socket that somebody else set up: its other end is in the transmission phase
  * from the first byte on, with simple replies. That is how the kernel's NBD client is served.
  */
-import { closeSync } from 'node:fs'
+import { fstatSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import type { Export } from './block-device.ts'
 import { checkExport } from './check-export.ts'
@@ -20,9 +20,13 @@ export interface ServeDescriptorOptions {
   readonly workers?: WorkerFiles
 }
 
+/** @throws {TypeError} when the descriptor is no socket */
 export function serveDescriptor(options: ServeDescriptorOptions): NbdConnection {
   checkExport(options.export)
   const { fd } = options
+  if (!fstatSync(fd).isSocket()) {
+    throw new TypeError(`Cannot serve descriptor ${fd}: expected a connected stream socket`)
+  }
   const files = options.workers ?? workerFilesBeside()
   let socket: Socket | undefined
   return new WorkerConnection({
@@ -37,6 +41,6 @@ export function serveDescriptor(options: ServeDescriptorOptions): NbdConnection 
     hangUp: () => {
       socket = endDescriptor(fd)
     },
-    release: () => (socket === undefined ? closeSync(fd) : socket.destroy()),
+    release: () => socket?.destroy(),
   })
 }
