@@ -295,7 +295,7 @@ static struct result attach(char *rest)
         return (struct result){EALREADY, "this agent's socket is attached, or was"};
     const bool again = is_attached();
     if (again && ((int64_t)index != device.index || size_bytes != device.size_bytes))
-        return (struct result){EBUSY, "a device is attached with another index or size"};
+        return (struct result){EINVAL, "a device is attached with another index or size"};
 
     begin_message(&message, 0, again ? NBD_CMD_RECONFIGURE : NBD_CMD_CONNECT);
     put(&message, NBD_ATTR_INDEX, &(uint32_t){(uint32_t)index}, sizeof(uint32_t));

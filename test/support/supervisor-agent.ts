@@ -26,12 +26,17 @@ const disk: Export = {
   hot: { moduleUrl: new URL('supervisor-file-device.ts', import.meta.url).href, data: path },
 }
 const connection = serveDescriptor({ fd: NBD_FD, export: disk })
-const answer = await control.ask(`attach 0 ${sizeBytes} 4096 ${kernelFlags(disk)} ${BACKEND_ID}`)
+const attach = async (sizeBytes: string) =>
+  await control.ask(`attach 0 ${sizeBytes} 4096 ${kernelFlags(disk)} ${BACKEND_ID}`)
+const restarts = Number(process.env['BOOTWIRE_RESTARTS'])
+const otherSize = restarts > 0 ? await attach('4096') : undefined
+const answer = await attach(sizeBytes)
+const again = answer.startsWith('ok') ? await attach(sizeBytes) : undefined
 if (answer.startsWith('ok')) writeFileSync('/sys/block/nbd0/queue/io_timeout', ioTimeoutMs)
 if (existsSync(HOLD_SOCKET)) holdSocket()
 process.on('SIGUSR2', () => fillHeap())
 process.on('SIGHUP', () => void detach())
-writeState({ pid: process.pid, restarts: Number(process.env['BOOTWIRE_RESTARTS']), answer })
+writeState({ pid: process.pid, restarts, answer, otherSize, again })
 if (!answer.startsWith('ok')) process.exit(1)
 flushCompileCache() // for the next agent: this one may not live until it exits
 
@@ -48,7 +53,7 @@ function holdSocket(): void {
 
 async function detach(): Promise<void> {
   const answer = await control.ask('detach 0')
-  writeState({ pid: process.pid, restarts: Number(process.env['BOOTWIRE_RESTARTS']), answer })
+  writeState({ pid: process.pid, restarts, answer })
   await connection.closed
   process.exit(answer.startsWith('ok') ? 0 : 1)
 }

@@ -40,6 +40,10 @@ export interface AgentState {
   readonly restarts: number
   /** What the supervisor said last. */
   readonly answer: string
+  /** When it asked for another size than that of the device, being not the first agent. */
+  readonly otherSize?: string | undefined
+  /** When it asked once more after it had its device. */
+  readonly again?: string | undefined
 }
 
 export class GuestSupervisor {

@@ -124,11 +124,11 @@ async function heapFull(program: string): Promise<unknown> {
   await progress(REQUESTS_BETWEEN_KILLS)
   const { pid } = await supervisor.agent('ok connected')
   process.kill(pid, 'SIGUSR2')
-  await supervisor.agent('ok reconnected', 1)
+  const { otherSize, again } = await supervisor.agent('ok reconnected', 1)
   await progress(REQUESTS_BETWEEN_KILLS)
   const { errors } = await fio.end()
   const same = (await hashOf(DEVICE)) === (await hashOf(DISK))
-  return { errors, same, status: await supervisor.detach() }
+  return { otherSize, again, errors, same, status: await supervisor.detach() }
 }
 
 /** The kernel does not see that an agent is dead as long as a process it left has its socket. */
