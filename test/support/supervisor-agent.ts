@@ -9,7 +9,13 @@ import { existsSync, renameSync, writeFileSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { type Export, kernelFlags, serveDescriptor } from '#agent/node-nbd/index.ts'
 import { SupervisorControl } from './supervisor-control.ts'
-import { AGENT_STATE, type AgentState, BACKEND_ID, HOLD_SOCKET } from './supervisor-guest.ts'
+import {
+  AGENT_STATE,
+  type AgentState,
+  BACKEND_ID,
+  DETACH_FIRST,
+  HOLD_SOCKET,
+} from './supervisor-guest.ts'
 
 const NBD_FD = Number(process.env['BOOTWIRE_NBD_FD'])
 
@@ -30,6 +36,7 @@ const attach = async (sizeBytes: string) =>
   await control.ask(`attach 0 ${sizeBytes} 4096 ${kernelFlags(disk)} ${BACKEND_ID}`)
 const restarts = Number(process.env['BOOTWIRE_RESTARTS'])
 const otherSize = restarts > 0 ? await attach('4096') : undefined
+if (existsSync(DETACH_FIRST)) await control.ask('detach 0')
 const answer = await attach(sizeBytes)
 const again = answer.startsWith('ok') ? await attach(sizeBytes) : undefined
 if (answer.startsWith('ok')) writeFileSync('/sys/block/nbd0/queue/io_timeout', ioTimeoutMs)

@@ -17,6 +17,8 @@ export const DISK_BYTES = 64 * 1024 * 1024
 export const AGENT_STATE = '/run/agent.json'
 /** While it exists agents leave a process behind that holds their NBD socket; its id is in it. */
 export const HOLD_SOCKET = '/run/hold-socket'
+/** While it exists agents detach the device of the one before. */
+export const DETACH_FIRST = '/run/detach-first'
 /** While it exists agents exit at once, with the status that is in it. */
 export const CRASH = '/run/crash'
 export const SUPERVISOR_LOG = '/run/supervisor.log'

@@ -15,6 +15,7 @@ import {
   CRASH,
   CRASHING,
   completedRequests,
+  DETACH_FIRST,
   DEVICE,
   DISK,
   DISK_BYTES,
@@ -38,6 +39,7 @@ const scenarios: Readonly<Record<string, (program: string) => Promise<unknown>>>
   kills,
   'heap-full': heapFull,
   'crash-loop': crashLoop,
+  'detach-first': detachFirst,
   'socket-held': socketHeld,
   'kexec-nothing': kexecNothing,
 }
@@ -129,6 +131,18 @@ async function heapFull(program: string): Promise<unknown> {
   const { errors } = await fio.end()
   const same = (await hashOf(DEVICE)) === (await hashOf(DISK))
   return { otherSize, again, errors, same, status: await supervisor.detach() }
+}
+
+/** An agent that does not go on where the one before ended. */
+async function detachFirst(program: string): Promise<unknown> {
+  const supervisor = await GuestSupervisor.start(program)
+  await writeDevice()
+  const before = await readDirectly()
+  await writeFile(DETACH_FIRST, '')
+  process.kill((await supervisor.agent('ok connected')).pid, 'SIGKILL')
+  const { restarts } = await supervisor.agent('ok connected', 1)
+  const same = (await readDirectly()) === before
+  return { restarts, same, status: await supervisor.detach() }
 }
 
 /** The kernel does not see that an agent is dead as long as a process it left has its socket. */

@@ -124,6 +124,11 @@ describe('bootwire-supervisor on a real kernel', { timeout: 5 * TIMEOUT_MS }, ()
     assert.deepEqual([result.same, result.status], [true, 0])
   })
 
+  it('lets an agent detach what another one attached, and attach anew', async () => {
+    const result = await runScenario('detach-first')
+    assert.deepEqual(result, { restarts: 1, same: true, status: 0 })
+  })
+
   it('tells an agent whose socket the kernel did not take', async () => {
     const result = await runScenario<{ restarts: number; same: boolean; status: number }>(
       'socket-held',
