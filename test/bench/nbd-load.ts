@@ -1,5 +1,6 @@
 /** One measurement of one server: a load, what it moved, and the CPU time the server took for it. */
 import { runProgram } from '#test/support/child-run.ts'
+import { ahead } from './ahead.ts'
 import type { Peer } from './nbd-peers.ts'
 
 export interface Measured {
@@ -45,8 +46,8 @@ export const COPY: Cell = {
   run: async (peer, imageBytes) => {
     const cpuBefore = peer.cpuMs()
     const began = performance.now()
-    // To /dev/null as a file, so that nothing else limits.
-    await runProgram('nbdcopy', [peer.uri, 'null:'])
+    // To nowhere, so that nothing else limits.
+    await runProgram(...ahead(['nbdcopy', peer.uri, 'null:']))
     const seconds = (performance.now() - began) / 1000
     const cpuUs = (peer.cpuMs() - cpuBefore) * 1000
     const requests = imageBytes / (256 * 1024)
@@ -81,10 +82,8 @@ async function runFio(uri: string, blockBytes: number, depth: number): Promise<F
     ['runtime', `${FIO_SECONDS * 1000}ms`],
     ['output-format', 'json'],
   ]
-  const said = await runProgram(
-    'fio',
-    options.map(([name, value]) => `--${name}=${value}`),
-  )
+  const args = options.map(([name, value]) => `--${name}=${value}`)
+  const said = await runProgram(...ahead(['fio', ...args]))
   // fio writes notes in front of its JSON.
   const { jobs } = JSON.parse(said.slice(said.indexOf('{'))) as { jobs: [{ read: FioRead }] }
   return jobs[0].read

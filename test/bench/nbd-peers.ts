@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { runScript } from '#test/support/child-run.ts'
 import { eventually } from '#test/support/eventually.ts'
+import { ahead } from './ahead.ts'
 
 export const PEERS = ['bootwire', 'bootwire-file', 'nbdkit', 'nbdkit-file', 'qemu-nbd'] as const
 export type PeerName = (typeof PEERS)[number]
@@ -29,7 +30,7 @@ export class Peer implements AsyncDisposable {
   /** Starts the server and compares every byte it serves with the image. */
   static async start(name: PeerName, imagePath: string, folder: string): Promise<Peer> {
     const socketPath = join(folder, `${name}.sock`)
-    const [program = '', ...args] = commandOf(name, imagePath, socketPath, folder)
+    const [program, args] = ahead(commandOf(name, imagePath, socketPath, folder))
     const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] })
     const peer = new Peer(name, socketPath, child)
     await eventually(`${name} listens`, () => isSocket(socketPath), START_TIMEOUT_MS)
