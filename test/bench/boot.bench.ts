@@ -6,6 +6,7 @@ import { MiB } from '#shared/units.ts'
 import { reachLogin, reportBoot, startDemoMachine } from '#test/demo/demo-boot.ts'
 import { type DemoReport, REPORTED_PHASES, type ReportedPhase } from '#test/demo/demo-report.ts'
 import { DemoStage } from '#test/demo/demo-stage.ts'
+import { type Goal, reportGoals, say } from './report.ts'
 
 const RUNS = 3
 
@@ -18,16 +19,6 @@ interface Row {
   readonly median: number
   /** In the order of the runs. */
   readonly runs: readonly number[]
-}
-
-interface Goal {
-  readonly name: string
-  readonly value: number
-  readonly goal: string
-}
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`)
 }
 
 async function bootOnce(stage: DemoStage): Promise<DemoReport> {
@@ -83,10 +74,7 @@ const reports: DemoReport[] = []
   }
 }
 const rows = rowsOf(reports)
-const goals = goalsOf(rows)
 const heads = ['median', ...reports.map((_, index) => `run ${index + 1}`)]
 say(`\n${''.padEnd(18)}${heads.map((head) => head.padStart(9)).join('')}`)
 for (const it of rows) say(formatRow(it))
-say('')
-for (const { name, value, goal } of goals) say(`${name} ${value}, goal ${goal}`)
-if (process.argv.includes('--json')) say(JSON.stringify({ bench: 'boot', goals, rows }))
+reportGoals('boot', goalsOf(rows), rows)
