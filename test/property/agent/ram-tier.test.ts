@@ -12,29 +12,31 @@ import {
   type Reservation,
 } from '#agent/block/ram-tier.ts'
 import { ReaderEpochs, type ReaderSlot } from '#agent/block/reader-epochs.ts'
+import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 
 const FRAMES = RAM_TIER_BYTES_MIN / BLOCK_BYTES
 const BLOCKS = 3 * FRAMES
 
 type Step =
-  | { readonly kind: 'insert' | 'zeros' | 'cancel'; readonly chunk: number; readonly many: number }
-  | { readonly kind: 'read'; readonly block: number; readonly reader: number }
+  | { readonly kind: 'insert' | 'zeros' | 'hold'; readonly chunk: number; readonly frames: number }
+  | { readonly kind: 'publish' | 'cancel'; readonly at: number }
+  | { readonly kind: 'read'; readonly at: number; readonly reader: number }
   | { readonly kind: 'idle'; readonly reader: number }
 
-const chunkStep = (kind: 'insert' | 'zeros' | 'cancel') =>
-  fc.record({
-    kind: fc.constant(kind),
-    chunk: fc.nat(BLOCKS),
-    many: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 40 })),
-  })
+const chunkStep = (kind: 'insert' | 'zeros' | 'hold', framesMax: number) =>
+  fc.record({ kind: fc.constant(kind), chunk: fc.nat(BLOCKS), frames: fc.nat(framesMax) })
 const reader = fc.nat(1)
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: chunkStep('insert') },
-  { weight: 1, arbitrary: chunkStep('zeros') },
-  { weight: 1, arbitrary: chunkStep('cancel') },
+  { weight: 6, arbitrary: chunkStep('insert', FRAMES / 2) },
+  { weight: 1, arbitrary: chunkStep('zeros', 64) },
+  { weight: 2, arbitrary: chunkStep('hold', 100) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constantFrom('publish', 'cancel'), at: fc.nat() }),
+  },
   {
     weight: 6,
-    arbitrary: fc.record({ kind: fc.constant('read' as const), block: fc.nat(BLOCKS - 1), reader }),
+    arbitrary: fc.record({ kind: fc.constant('read' as const), at: fc.nat(), reader }),
   },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('idle' as const), reader }) },
 )
@@ -51,6 +53,8 @@ class Harness {
   readonly #marks = new Uint8Array(this.#tier.memory.marks)
   readonly #frames = Buffer.from(this.#tier.memory.frames)
   readonly #zeros = new Set<number>()
+  /** On their way: chunks and the room for them. */
+  readonly #reserved: { readonly firstBlock: number; readonly reservation: Reservation }[] = []
   readonly #readers: { readonly slot: ReaderSlot; held: Held[] }[]
   readonly #chunkBlocks: number
 
@@ -61,22 +65,25 @@ class Harness {
   }
 
   run(step: Step): void {
-    if (step.kind === 'read') this.#read(step.block, step.reader)
+    if (step.kind === 'read') this.#read(step.at, step.reader)
     else if (step.kind === 'idle') this.#idle(step.reader)
+    else if ('at' in step) this.#settle(step.kind, step.at)
     else {
       const count = Math.ceil(BLOCKS / this.#chunkBlocks)
-      for (let at = 0; at < step.many; at += 1) this.#change(step.kind, (step.chunk + at) % count)
+      const end = Math.ceil(step.frames / this.#chunkBlocks)
+      for (let at = 0; at < end; at += 1) this.#change(step.kind, (step.chunk + at) % count)
     }
     this.#check()
   }
 
-  /** With all readers idle, as many chunks as are promised can be on their way at once. */
+  /** With all readers idle, as many of the longest chunks as are promised can be on their way. */
   finish(): void {
     this.#idle(0)
     this.#idle(1)
+    while (this.#reserved.length > 0) this.#settle('cancel', 0)
     const taken: Reservation[] = []
     for (let count = 0; count < this.#tier.reservationsMax; count += 1) {
-      const reservation = this.#tier.reserve(this.#chunkBlocks * BLOCK_BYTES)
+      const reservation = this.#tier.reserve(CHUNK_BYTES_MAX)
       assert.ok(reservation !== undefined, `reservation ${count} of a chunk`)
       taken.push(reservation)
     }
@@ -84,14 +91,14 @@ class Harness {
       Array.from({ length: frameCount }, (_, at) => firstFrame + at),
     )
     assert.equal(new Set(frames).size, frames.length, 'no frame is reserved twice')
-    for (const reservation of taken) this.#tier.cancel(reservation)
     this.#check()
   }
 
-  #change(kind: 'insert' | 'zeros' | 'cancel', chunk: number): void {
+  #change(kind: 'insert' | 'zeros' | 'hold', chunk: number): void {
     const firstBlock = chunk * this.#chunkBlocks
     const count = Math.min(this.#chunkBlocks, BLOCKS - firstBlock)
-    if (this.#tier.has(firstBlock)) return
+    const isOnItsWay = this.#reserved.some((it) => it.firstBlock === firstBlock)
+    if (this.#tier.has(firstBlock) || isOnItsWay) return
     if (kind === 'zeros') {
       this.#tier.publishZeros(firstBlock, count)
       for (let block = firstBlock; block < firstBlock + count; block += 1) this.#zeros.add(block)
@@ -103,17 +110,29 @@ class Harness {
     for (let at = 0; at < count; at += 1) {
       reservation.memory.writeUInt32BE(firstBlock + at + 1, reservation.offset + at * BLOCK_BYTES)
     }
-    if (kind === 'insert') this.#tier.publish(reservation, firstBlock)
-    else this.#tier.cancel(reservation)
+    this.#reserved.push({ firstBlock, reservation })
+    if (kind === 'insert') this.#settle('publish', this.#reserved.length - 1)
   }
 
-  #read(block: number, reader: number): void {
+  #settle(kind: 'publish' | 'cancel', at: number): void {
+    const [it] = this.#reserved.splice(at % Math.max(1, this.#reserved.length), 1)
+    if (it === undefined) return
+    if (kind === 'publish') this.#tier.publish(it.reservation, it.firstBlock)
+    else this.#tier.cancel(it.reservation)
+  }
+
+  /** Reads one of the blocks that are here. */
+  #read(at: number, reader: number): void {
     const it = this.#readers[reader] ?? assert.fail()
     it.slot.enter()
-    const place = this.#index[block] ?? FRAME_ABSENT
-    if (place < FRAME_BASE) return
-    this.#marks[place - FRAME_BASE] = 1
-    it.held.push({ block, at: (place - FRAME_BASE) * BLOCK_BYTES })
+    for (let from = 0; from < BLOCKS; from += 1) {
+      const block = (at + from) % BLOCKS
+      const place = this.#index[block] ?? FRAME_ABSENT
+      if (place < FRAME_BASE) continue
+      this.#marks[place - FRAME_BASE] = 1
+      it.held.push({ block, at: (place - FRAME_BASE) * BLOCK_BYTES })
+      return
+    }
   }
 
   #idle(reader: number): void {
@@ -126,9 +145,12 @@ class Harness {
     for (const { held } of this.#readers) {
       for (const { block, at } of held) this.#assertBlock(block, at, 'that a reader holds')
     }
+    for (const { firstBlock, reservation } of this.#reserved) {
+      this.#assertBlock(firstBlock, reservation.offset, 'that is on its way')
+    }
     for (let block = 0; block < BLOCKS; block += 1) {
       const place = this.#index[block] ?? FRAME_ABSENT
-      assert.equal(place === FRAME_ZERO, this.#zeros.has(block), `zero block ${block}`)
+      if ((place === FRAME_ZERO) !== this.#zeros.has(block)) assert.fail(`zero block ${block}`)
       if (place >= FRAME_BASE) {
         this.#assertBlock(block, (place - FRAME_BASE) * BLOCK_BYTES, 'that is in the index')
       }
@@ -136,7 +158,7 @@ class Harness {
   }
 
   #assertBlock(block: number, at: number, which: string): void {
-    assert.equal(this.#frames.readUInt32BE(at), block + 1, `block ${block} ${which}`)
+    if (this.#frames.readUInt32BE(at) !== block + 1) assert.fail(`block ${block} ${which}`)
   }
 }
 
@@ -145,14 +167,14 @@ describe('RamTier', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(1, 4, 8, 16, 32),
-        fc.array(step, { minLength: 1, maxLength: 120 }),
+        fc.array(step, { minLength: 1, maxLength: 120, size: 'max' }),
         (chunkBlocks, steps) => {
           const harness = new Harness(chunkBlocks)
           for (const each of steps) harness.run(each)
           harness.finish()
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 100 },
     )
   })
 })

@@ -15,7 +15,7 @@ it('the bitmap gives the lowest free slots, within its limit, and knows where th
     fc.property(
       fc.integer({ min: 1, max: 200 }),
       fc.nat(200),
-      fc.array(step, { maxLength: 60 }),
+      fc.array(step, { maxLength: 60, size: 'max' }),
       (limit, present, steps) => {
         const memory = createSlotBitmap(limit, present)
         const bitmap = new SlotBitmap(memory)
