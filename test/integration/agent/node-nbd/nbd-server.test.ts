@@ -150,6 +150,19 @@ it('more cold requests than the ring holds wait their turn', async () => {
   client.disconnect()
 })
 
+it('a worker that waits for room has sent its replies and let go of the device', async () => {
+  await using fixture = await startNbdServer({ cold: { read: () => new Promise(() => {}) } })
+  fixture.absent[0] = 1
+  const client = await connectNbd(fixture.socketPath)
+  // All in one write, so that the worker finds them in one read.
+  client.socket.cork()
+  const hit = client.read(4096, 512)
+  for (let count = 0; count < 1000; count += 1) void client.read(0, 512)
+  client.socket.uncork()
+  assert.equal((await hit).errno, 0)
+  client.socket.destroy()
+})
+
 it('NbdServer.close ends a connection that waits for room for cold requests', async () => {
   await using fixture = await startNbdServer({ cold: { read: () => new Promise(() => {}) } })
   fixture.absent[0] = 1
