@@ -3,6 +3,7 @@
  * could not finish because other workers were reading. Main thread only.
  */
 import { type ChunkGrid, chunkOffset, chunksOfRange } from '#shared/chunk/chunk-math.ts'
+import { invariant } from '#shared/invariant.ts'
 import type { ColdDevice } from '../node-nbd/block-device.ts'
 import { checkRange } from './block-size.ts'
 import type { ChunkFetcher } from './chunk-fetcher.ts'
@@ -76,7 +77,7 @@ export class ColdOverlay implements ColdDevice {
 
   /** Fills the target with the base's bytes, but where the write cache has all of a chunk's part. */
   #readBase(offsetBytes: number, target: Uint8Array): Promise<void> {
-    const { grid, fetcher } = this.#parts
+    const { grid, fetcher, tier } = this.#parts
     const { first, end } = chunksOfRange(grid, offsetBytes, target.length)
     return new Promise((resolve, reject) => {
       let missing = 1 // this call itself, so that it cannot end before all chunks are asked for
@@ -93,7 +94,8 @@ export class ColdOverlay implements ColdDevice {
         missing += 1
         fetcher.demand(chunkIndex, (error) => {
           // At once: the chunk may be evicted after this call.
-          if (error === undefined) this.#parts.tier.copyTo(part, begin, part.length)
+          const isHere = error !== undefined || tier.copyTo(part, begin, part.length)
+          invariant(isHere, `chunk ${chunkIndex} came and is not here`)
           done(error)
         })
       }
