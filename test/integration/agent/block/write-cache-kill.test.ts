@@ -13,7 +13,7 @@ import { BASE_FILL, changesOf } from '#test/support/write-cache-changes.ts'
 import { rangeOf, WriteCacheModel } from '#test/support/write-cache-model.ts'
 
 const SIZE_BYTES = 2048 * KiB + 3 * 512
-const KILLS = 12
+const KILLS = 8
 const WRITER = fileURLToPath(new URL('../../../support/write-cache-writer.ts', import.meta.url))
 
 /** Runs the writer until it has ended so many changes; returns how many it began and ended. */
