@@ -14,11 +14,12 @@ import type { ReplyTask } from './transmission-task.ts'
 import { serveTasks } from './worker-task.ts'
 
 serveTasks((given) => {
+  const task = given as ReplyTask
   try {
-    sendAnswers(given as ReplyTask)
+    sendAnswers(task)
   } catch (error) {
-    // The transmission worker finds that out by itself, and ends the connection.
-    if (!(error instanceof ConnectionGone)) throw error
+    // Once we hang up, the descriptor need not be a blocking one any more (endDescriptor): EAGAIN.
+    if (!(error instanceof ConnectionGone || new ColdChannel(task.channel).closed)) throw error
   }
 })
 

@@ -30,7 +30,8 @@ async function serve(task: ServeTask): Promise<TransmissionEnd> {
   try {
     return serveBlocking(task, hot)
   } catch (error) {
-    if (error instanceof ConnectionGone) return 'eof'
+    // Once we hang up, the descriptor need not be a blocking one any more (endDescriptor): EAGAIN.
+    if (error instanceof ConnectionGone || new ColdChannel(task.channel).closed) return 'eof'
     throw error
   } finally {
     hot.close()
