@@ -10,9 +10,10 @@ import { RAM_TIER_BYTES_DEFAULT } from './block/ram-tier.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
 import { type Resume, readResume } from './boot/resume-file.ts'
+import { writeRootEnv } from './boot/root-env.ts'
 import { RunFolder } from './boot/run-folder.ts'
 import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
-import { ServedVdisk } from './boot/served-vdisk.ts'
+import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
 import { Consoles } from './screen/consoles.ts'
 import type { AgentSession } from './session/agent-session.ts'
@@ -49,7 +50,10 @@ async function resumeClient(
   session.resume(resume.opened)
   session.notice('warning', 'The agent was restarted; the system goes on')
   session.start()
-  return { session, vdisk: await attach(resume, session) }
+  const vdisk = await attach(resume, session)
+  // The predecessor may not have come that far.
+  if (runFolder.read('root-mounted') === undefined) writeRootEnv(runFolder, DEVICE_PATH, resume)
+  return { session, vdisk }
 }
 
 async function attachVdisk(
@@ -89,7 +93,7 @@ function tell(session: AgentSession, notice: OverlayNotice): void {
 /** With a root to serve the next agent goes on; without one, /init shows what is wrong. */
 function fail(error: unknown): void {
   process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
-  if (runFolder.read('root.env') !== undefined) process.exit(1)
+  if (readResume(runFolder) !== undefined) process.exit(1)
   consoles[Symbol.dispose]()
   runFolder.write('failed', `${describeError(error)}\n`)
 }

@@ -16,7 +16,7 @@ import type { AgentContext } from './agent-context.ts'
 import { type Chosen, chooseAndOpen } from './choose-vdisk.ts'
 import { cmdlineFor, downloadKernel, type VdiskKernel } from './kernel-switch.ts'
 import { type NetworkUp, networkUp } from './network.ts'
-import { type Resume, writeResume } from './resume-file.ts'
+import { type Resume, removeResume, writeResume } from './resume-file.ts'
 import { writeRootEnv } from './root-env.ts'
 import type { RunFolder } from './run-folder.ts'
 import { DEVICE_PATH, type ServedVdisk } from './served-vdisk.ts'
@@ -114,14 +114,31 @@ async function attachChosen(
   consoles.log(`booting ${opened.vdisk} (${formatBytes(opened.sizeBytes)}) as ${identity.hostname}`)
   const resume = {
     bootId: context.bootId,
+    hostname: identity.hostname,
+    machineId: identity.machineId,
     opened,
     writeCacheLimitBytes: Math.floor(availableMemoryBytes() * WRITE_CACHE_SHARE),
   }
+  // Before the attach: from then on a root may wait for whoever comes after this process.
   writeResume(runFolder, resume)
-  const vdisk = await parts.attach(resume, session)
+  const vdisk = await attachOrForget(parts, resume, session)
   session.phase('attached')
-  writeRootEnv(runFolder, DEVICE_PATH, opened, identity)
+  writeRootEnv(runFolder, DEVICE_PATH, resume)
   return vdisk
+}
+
+/** What could not be attached is nothing to go on with. */
+async function attachOrForget(
+  { runFolder, attach }: BootParts,
+  resume: Resume,
+  session: AgentSession,
+): Promise<ServedVdisk> {
+  try {
+    return await attach(resume, session)
+  } catch (error) {
+    removeResume(runFolder)
+    throw error
+  }
 }
 
 /** Does not come back but with an error. @throws {BootwireError} */

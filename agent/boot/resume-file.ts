@@ -8,6 +8,8 @@ import type { RunFolder } from './run-folder.ts'
 
 const resumeSchema = v.object({
   bootId: v.string(),
+  hostname: v.string(),
+  machineId: v.string(),
   opened: openedSchema,
   writeCacheLimitBytes: v.number(),
 })
@@ -23,4 +25,8 @@ export function writeResume(runFolder: RunFolder, resume: Resume): void {
 export function readResume(runFolder: RunFolder): Resume | undefined {
   const text = runFolder.read(FILE)
   return text === undefined ? undefined : v.parse(resumeSchema, JSON.parse(text))
+}
+
+export function removeResume(runFolder: RunFolder): void {
+  runFolder.remove(FILE)
 }

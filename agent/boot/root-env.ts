@@ -1,5 +1,5 @@
 /** Tells /init where the root file system is and who this machine is. */
-import type { Identity, Opened } from '#shared/wire/messages.ts'
+import type { Resume } from './resume-file.ts'
 import type { RunFolder } from './run-folder.ts'
 import { renderAssignments } from './shell-assignments.ts'
 
@@ -8,8 +8,7 @@ const FILE = 'root.env'
 export function writeRootEnv(
   runFolder: RunFolder,
   devicePath: string,
-  { root }: Pick<Opened, 'root'>,
-  { hostname, machineId }: Pick<Identity, 'hostname' | 'machineId'>,
+  { opened: { root }, hostname, machineId }: Resume,
 ): void {
   const values = {
     ROOT_DEVICE: root.partition === 0 ? devicePath : `${devicePath}p${root.partition}`,
