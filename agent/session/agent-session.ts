@@ -26,6 +26,7 @@ import type {
 } from '#shared/wire/messages.ts'
 import type { ChunkListener, ChunkTransport } from '../block/chunk-transport.ts'
 import { ServerLink } from './server-link.ts'
+import { SESSION_LIMITS, type SessionLimits } from './session-limits.ts'
 
 export interface AgentSessionOptions {
   readonly servers: readonly ServerAddress[]
@@ -36,6 +37,8 @@ export interface AgentSessionOptions {
   readonly kernelRelease: string
   /** Seconds since the kernel started. */
   readonly uptimeSeconds: () => number
+  /** Those that are left out are as in SESSION_LIMITS. */
+  readonly limits?: Partial<SessionLimits>
 }
 
 export interface ConnectionState {
@@ -44,7 +47,7 @@ export interface ConnectionState {
   readonly server: ServerAddress
   /** `performance.now()` since when. */
   readonly sinceMs: number
-  /** Why the last connection was lost or could not be made. */
+  /** Why the last connection was lost or could not be made, or what the server refuses on this one. */
   readonly error?: BootwireError
 }
 
@@ -63,12 +66,6 @@ interface PendingOpen {
   readonly reject: (error: BootwireError) => void
 }
 
-/** A vDisk that is open but refused on a new connection is asked for again after this long. */
-const REOPEN_PAUSE_MS = 10_000
-
-/** How long a goodbye may take: the machine is going down and must not wait for a server that is gone. */
-const BYE_TIMEOUT_MS = 3_000
-
 /** Notices kept while there is no connection; a system in trouble says the same again. */
 const NOTICES_MAX = 16
 /** As `text` in messages.ts. */
@@ -76,6 +73,7 @@ const NOTICE_LENGTH_MAX = 1024
 
 export class AgentSession implements ChunkTransport {
   readonly #options: AgentSessionOptions
+  readonly #limits: SessionLimits
   readonly #link: ServerLink
   #connection: ConnectionState
   #identity: Identity | undefined
@@ -83,6 +81,7 @@ export class AgentSession implements ChunkTransport {
   #opened: Opened | undefined
   /** Chunks may be asked for on this connection. */
   #isOpen = false
+  #reopenTimer: NodeJS.Timeout | undefined
   #listener: ChunkListener | undefined
   readonly #phases: Extract<AgentMessage, { kind: 'phase' }>[] = []
   readonly #notices: Extract<AgentMessage, { kind: 'notice' }>[] = []
@@ -92,6 +91,7 @@ export class AgentSession implements ChunkTransport {
 
   constructor(options: AgentSessionOptions) {
     this.#options = options
+    this.#limits = { ...SESSION_LIMITS, ...options.limits }
     this.#link = new ServerLink({
       servers: options.servers,
       pin: options.pin,
@@ -100,6 +100,7 @@ export class AgentSession implements ChunkTransport {
         onMessage: (message) => this.#onMessage(message),
         onDown: (error) => this.#onDown(error),
       },
+      limits: this.#limits,
     })
     this.#connection = { isUp: false, server: this.#link.server, sinceMs: performance.now() }
   }
@@ -113,6 +114,11 @@ export class AgentSession implements ChunkTransport {
     return this.#identity
   }
 
+  /** Whether the vDisk is open: not while the server is away, nor while it refuses to open it again. */
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
   /** Messages of the server, all connections together. */
   get wireBytesReceived(): number {
     return this.#wireBytesReceived
@@ -122,7 +128,7 @@ export class AgentSession implements ChunkTransport {
     this.#link.start()
   }
 
-  /** Settles at the next change of `connection` or `identity`. */
+  /** Settles at the next change of `connection`, `identity` or `isOpen`. */
   changed(): Promise<void> {
     return this.#changed.promise
   }
@@ -175,7 +181,8 @@ export class AgentSession implements ChunkTransport {
   /** Ends the session. Returns when the server knows, or cannot be told. */
   async bye(reason: ByeReason): Promise<void> {
     this.#say({ kind: 'bye', reason })
-    await this.#link.end(BYE_TIMEOUT_MS)
+    await this.#link.end(this.#limits.byeTimeoutMs)
+    clearTimeout(this.#reopenTimer)
   }
 
   listen(listener: ChunkListener): void {
@@ -253,17 +260,28 @@ export class AgentSession implements ChunkTransport {
   }
 
   #onOpened(opened: Opened): void {
-    const before = this.#opened
-    if (before !== undefined && before.versionId !== opened.versionId) {
-      throw new BootwireError(
-        'MESSAGE_INVALID',
-        `Cannot use version ${opened.versionId}: the server opened it instead of ${before.versionId}`,
-      )
-    }
+    this.#checkOpened(opened)
     this.#opened = opened
     this.#isOpen = true
+    const { error: _, ...connection } = this.#connection
+    this.#connection = connection
     this.#pendingOpen?.resolve(opened)
     this.#listener?.onOpen()
+    this.#announceChange()
+  }
+
+  /** Nothing else may come than what was asked for: the kernel holds pages of it. */
+  #checkOpened({ vdisk, versionId, sizeBytes, chunkBytes }: Opened): void {
+    const wanted: (Wanted & Partial<Opened>) | undefined = this.#opened ?? this.#pendingOpen?.wanted
+    if (wanted === undefined || this.#isOpen) throw unexpectedOpened(vdisk, 'nobody asked')
+    const isSame =
+      vdisk === wanted.vdisk &&
+      versionId === (wanted.versionId ?? versionId) &&
+      sizeBytes === (wanted.sizeBytes ?? sizeBytes) &&
+      chunkBytes === (wanted.chunkBytes ?? chunkBytes)
+    if (isSame) return
+    const { versionId: wantedVersion = 'in production' } = wanted
+    throw unexpectedOpened(vdisk, `expected ${wanted.vdisk}, version ${wantedVersion}, unchanged`)
   }
 
   #onError({ code, message }: { readonly code: string; readonly message: string }): void {
@@ -274,15 +292,23 @@ export class AgentSession implements ChunkTransport {
     this.#connection = { ...this.#connection, error }
     this.#announceChange()
     // A root runs on it: the administrator may bring it back.
-    if (this.#opened !== undefined && !this.#isOpen) {
-      setTimeout(() => this.#askToOpen(), REOPEN_PAUSE_MS)
-    }
+    if (this.#opened !== undefined && this.#connection.isUp && !this.#isOpen) this.#reopenLater()
+  }
+
+  #reopenLater(): void {
+    clearTimeout(this.#reopenTimer)
+    this.#reopenTimer = setTimeout(() => this.#askToOpen(), this.#limits.reopenPauseMs)
   }
 
   #onDown(error: BootwireError): void {
-    const wasUp = this.#connection.isUp
-    const sinceMs = wasUp ? performance.now() : this.#connection.sinceMs
-    this.#connection = { isUp: false, server: this.#link.server, sinceMs, error }
+    const { isUp: wasUp, sinceMs } = this.#connection
+    this.#connection = {
+      isUp: false,
+      server: this.#link.server,
+      sinceMs: wasUp ? performance.now() : sinceMs,
+      error: fuller(this.#connection.error, error),
+    }
+    clearTimeout(this.#reopenTimer)
     if (this.#isOpen) {
       this.#isOpen = false
       this.#listener?.onLost()
@@ -299,4 +325,16 @@ export class AgentSession implements ChunkTransport {
   #say(message: AgentMessage): void {
     this.#link.send(encodeMessage(message))
   }
+}
+
+/** A close frame has room for the beginning of what an `error` before it said in full. */
+function fuller(said: BootwireError | undefined, closed: BootwireError): BootwireError {
+  return said?.code === closed.code && said.message.startsWith(closed.message) ? said : closed
+}
+
+function unexpectedOpened(vdisk: string, why: string): BootwireError {
+  return new BootwireError(
+    'MESSAGE_INVALID',
+    `Cannot use vDisk "${vdisk}", which the server opened: ${why}`,
+  )
 }

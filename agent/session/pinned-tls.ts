@@ -8,9 +8,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { spkiPin } from '#shared/identity/key-pin.ts'
-
-/** A server in the same building answers in milliseconds, one behind a slow line within seconds. */
-export const CONNECT_TIMEOUT_MS = 10_000
+import { SESSION_LIMITS } from './session-limits.ts'
 
 /** The system's keep-alive, for connections on which nobody pings (downloads). */
 const KEEP_ALIVE_MS = 5_000
@@ -19,6 +17,8 @@ export interface PinnedTlsOptions {
   readonly server: ServerAddress
   /** SHA-256 of the server's SubjectPublicKeyInfo, base64url. */
   readonly pin: string
+  /** Until TLS is up. Default: as in SESSION_LIMITS. */
+  readonly timeoutMs?: number
   /** Aborts connecting; no longer of meaning afterwards. */
   readonly signal?: AbortSignal
   /** Receives into one buffer of the caller's instead of by `data` events. */
@@ -32,7 +32,7 @@ export interface PinnedTlsOptions {
  * @throws what the signal was aborted with
  */
 export async function connectPinned(options: PinnedTlsOptions): Promise<TLSSocket> {
-  const { server, pin, signal, onread } = options
+  const { server, pin, timeoutMs = SESSION_LIMITS.connectTimeoutMs, signal, onread } = options
   signal?.throwIfAborted()
   const connection: ConnectionOptions & { readonly onread?: OnReadOpts } = {
     host: server.host,
@@ -46,7 +46,7 @@ export async function connectPinned(options: PinnedTlsOptions): Promise<TLSSocke
   const socket = connect(connection)
   socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS)
   try {
-    await secured(socket, server, signal)
+    await secured(socket, { server, timeoutMs, signal })
     checkPin(socket, server, pin)
     return socket
   } catch (error) {
@@ -58,16 +58,23 @@ export async function connectPinned(options: PinnedTlsOptions): Promise<TLSSocke
 
 async function secured(
   socket: TLSSocket,
-  server: ServerAddress,
-  signal: AbortSignal | undefined,
+  {
+    server,
+    timeoutMs,
+    signal,
+  }: {
+    readonly server: ServerAddress
+    readonly timeoutMs: number
+    readonly signal: AbortSignal | undefined
+  },
 ): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const onError = (error: NodeJS.ErrnoException) => reject(connectError(server, error))
   const onClose = () => reject(notBootwire(server, 'it closed the connection'))
   const onAbort = () => reject(signal?.reason as Error)
   const timer = setTimeout(() => {
-    reject(unreachable(server, `no answer within ${CONNECT_TIMEOUT_MS / 1000} s`))
-  }, CONNECT_TIMEOUT_MS)
+    reject(unreachable(server, `no answer within ${timeoutMs / 1000} s`))
+  }, timeoutMs)
   socket.once('secureConnect', resolve).once('error', onError).once('close', onClose)
   signal?.addEventListener('abort', onAbort, { once: true })
   try {

@@ -8,9 +8,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
-import { BootwireError, isErrorCode } from '#shared/errors.ts'
-import { PING_INTERVAL_MS, SILENCE_TIMEOUT_MS } from '#shared/wire/limits.ts'
+import { BootwireError, type ErrorCode, isErrorCode } from '#shared/errors.ts'
+import { invariant } from '#shared/invariant.ts'
 import { nameOf } from './pinned-tls.ts'
+import { retryPauseMs } from './retry-pause.ts'
+import type { SessionLimits } from './session-limits.ts'
 import { type CloseReason, Websocket } from './websocket.ts'
 
 export interface LinkHandler {
@@ -26,24 +28,22 @@ export interface ServerLinkOptions {
   readonly servers: readonly ServerAddress[]
   readonly pin: string
   readonly handler: LinkHandler
+  readonly limits: SessionLimits
 }
 
-/** Pauses before the next try. The first is short: most losses are of a moment. */
-const PAUSES_MS = [250, 500, 1_000, 2_000, 4_000]
-const PAUSE_MAX_MS = 5_000
-/** Part of each pause that is left to chance, so that clients who lost a server together spread. */
-const JITTER = 0.5
+/** Parts of the ping interval: often enough to keep to all limits of silence. */
+const WATCHES_PER_PING = 5
 
-/** Often enough to keep to both limits of silence. */
-const WATCH_INTERVAL_MS = 1_000
-
-/**
- * Another connection of this client took over (close code 4000): it is the one that counts. This
- * agent asks again seldom, in case that one was a mistake and a root runs here.
- */
-const SUPERSEDED_PAUSE_MS = 30_000
-const CLOSE_SUPERSEDED = 4000
 const CLOSE_NORMAL = 1000
+const CLOSE_SUPERSEDED = 4000
+
+/** What a close code means when the server says no more (PROTOCOL.md §1); all others: it is gone. */
+const ERROR_OF_CLOSE_CODE: ReadonlyMap<number | undefined, ErrorCode> = new Map([
+  [1002, 'MESSAGE_INVALID'],
+  [1007, 'MESSAGE_INVALID'],
+  [1009, 'MESSAGE_INVALID'],
+  [1013, 'LIMIT_EXCEEDED'],
+])
 
 export class ServerLink {
   readonly #options: ServerLinkOptions
@@ -51,6 +51,8 @@ export class ServerLink {
   #serverIndex = 0
   #failures = 0
   #websocket: Websocket | undefined
+  #upSinceMs = 0
+  #isSettled = false
   #pingedAtMs = 0
   #ended: Promise<void> = Promise.resolve()
 
@@ -61,7 +63,7 @@ export class ServerLink {
   /** The server that is connected to, or tried. */
   get server(): ServerAddress {
     const server = this.#options.servers[this.#serverIndex]
-    if (server === undefined) throw new Error('no server is named')
+    invariant(server !== undefined, 'a server is named')
     return server
   }
 
@@ -72,6 +74,7 @@ export class ServerLink {
   /** The server has answered as it should: the next loss begins with short pauses. */
   settled(): void {
     this.#failures = 0
+    this.#isSettled = true
   }
 
   /** Sends a message; drops it while there is no connection. */
@@ -93,50 +96,79 @@ export class ServerLink {
   async #run(): Promise<void> {
     const { signal } = this.#stop
     while (!signal.aborted) {
-      const reason = await this.#connectOnce()
+      const { error, code } = await this.#connectOnce()
       if (signal.aborted) return
-      this.#options.handler.onDown(reason.error)
+      this.#options.handler.onDown(error)
       this.#serverIndex = (this.#serverIndex + 1) % this.#options.servers.length
-      const pauseMs = reason.code === CLOSE_SUPERSEDED ? SUPERSEDED_PAUSE_MS : this.#nextPause()
-      await sleep(pauseMs, undefined, { signal }).catch(() => undefined)
+      await sleep(this.#nextPauseMs(code), undefined, { signal }).catch(() => undefined)
     }
   }
 
   /** Returns why there is no connection, or no longer one. */
   async #connectOnce(): Promise<{ readonly error: BootwireError; readonly code?: number }> {
-    const { pin, handler } = this.#options
+    const { pin, handler, limits } = this.#options
     const closed = Promise.withResolvers<CloseReason>()
     let websocket: Websocket
     try {
       websocket = await Websocket.connect(
-        { server: this.server, pin, signal: this.#stop.signal },
+        {
+          server: this.server,
+          pin,
+          timeoutMs: limits.connectTimeoutMs,
+          signal: this.#stop.signal,
+        },
         { onMessage: (message) => handler.onMessage(message), onClose: closed.resolve },
       )
     } catch (error) {
       return { error: error instanceof BootwireError ? error : internal(error) }
     }
-    this.#websocket = websocket
-    const watch = setInterval(() => this.#watch(websocket), WATCH_INTERVAL_MS)
-    handler.onUp()
-    const reason = await closed.promise
-    clearInterval(watch)
-    this.#websocket = undefined
+    const reason = await this.#keepUp(websocket, closed.promise)
     return { error: lossError(this.server, reason), ...(reason.code && { code: reason.code }) }
   }
 
+  async #keepUp(websocket: Websocket, closed: Promise<CloseReason>): Promise<CloseReason> {
+    const { handler, limits } = this.#options
+    this.#websocket = websocket
+    this.#isSettled = false
+    this.#upSinceMs = performance.now()
+    const watch = setInterval(
+      () => this.#watch(websocket),
+      limits.pingIntervalMs / WATCHES_PER_PING,
+    )
+    handler.onUp()
+    try {
+      return await closed
+    } finally {
+      clearInterval(watch)
+      this.#websocket = undefined
+    }
+  }
+
   #watch(websocket: Websocket): void {
+    const { pingIntervalMs, silenceTimeoutMs, answerTimeoutMs } = this.#options.limits
     const nowMs = performance.now()
     const silentMs = nowMs - websocket.lastHeardMs
-    if (silentMs >= SILENCE_TIMEOUT_MS) return websocket.destroy()
-    if (silentMs < PING_INTERVAL_MS || nowMs - this.#pingedAtMs < PING_INTERVAL_MS) return
+    if (silentMs >= silenceTimeoutMs) {
+      return this.#giveUp(websocket, `nothing came from it for ${silenceTimeoutMs / 1000} s`)
+    }
+    if (!this.#isSettled && nowMs - this.#upSinceMs >= answerTimeoutMs) {
+      return this.#giveUp(websocket, `it did not answer for ${answerTimeoutMs / 1000} s`)
+    }
+    if (silentMs < pingIntervalMs || nowMs - this.#pingedAtMs < pingIntervalMs) return
     this.#pingedAtMs = nowMs
     websocket.ping()
   }
 
-  #nextPause(): number {
-    const pauseMs = PAUSES_MS[this.#failures] ?? PAUSE_MAX_MS
+  #giveUp(websocket: Websocket, why: string): void {
+    websocket.destroy(
+      new BootwireError('SERVER_UNREACHABLE', `Lost ${nameOf(this.server)}: ${why}`),
+    )
+  }
+
+  #nextPauseMs(code: number | undefined): number {
+    if (code === CLOSE_SUPERSEDED) return this.#options.limits.supersededPauseMs
     this.#failures += 1
-    return pauseMs * (1 - JITTER * Math.random())
+    return retryPauseMs(this.#failures - 1)
   }
 }
 
@@ -147,7 +179,10 @@ function lossError(server: ServerAddress, { code, text, error }: CloseReason): B
   const [, errorCode, message = ''] = /^([A-Z_]+): (.*)$/s.exec(text) ?? []
   if (isErrorCode(errorCode)) return new BootwireError(errorCode, message)
   const why = text === '' ? `it closed the connection with code ${code}` : text
-  return new BootwireError('SERVER_UNREACHABLE', `Lost ${nameOf(server)}: ${why}`)
+  return new BootwireError(
+    ERROR_OF_CLOSE_CODE.get(code) ?? 'SERVER_UNREACHABLE',
+    `Lost ${nameOf(server)}: ${why}`,
+  )
 }
 
 function internal(cause: unknown): BootwireError {

@@ -1,8 +1,8 @@
 /**
- * Websocket frames (RFC 6455 §5.2). Those of the server are taken apart in place: a message that lies whole in
- * what was read is handed on from there, any other is put together in one buffer that is used again
- * and again. Nothing is allocated per message but a view. Extensions and fragments are refused: our
- * server sends neither.
+ * Websocket frames (RFC 6455 §5.2). Those of the server are taken apart in place: a message that lies
+ * whole in what was read is handed on from there, any other is put together in one buffer that is
+ * used again and again. Nothing is allocated per message but a view. Extensions and fragments are
+ * refused: our server sends neither.
  */
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'

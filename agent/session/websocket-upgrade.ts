@@ -5,7 +5,7 @@ import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { KiB } from '#shared/units.ts'
 import { AGENT_PATH } from '#shared/wire/limits.ts'
-import { CONNECT_TIMEOUT_MS, nameOf, notBootwire } from './pinned-tls.ts'
+import { nameOf, notBootwire } from './pinned-tls.ts'
 
 /** An answer to the upgrade request is a few hundred bytes. */
 const ANSWER_BYTES_MAX: number = 8 * KiB
@@ -18,13 +18,15 @@ const END_OF_HEAD = '\r\n\r\n'
 export class WebsocketUpgrade {
   readonly #socket: TLSSocket
   readonly #server: ServerAddress
+  readonly #timeoutMs: number
   readonly #key = randomBytes(16).toString('base64')
   readonly #done = Promise.withResolvers<void>()
   #received = Buffer.alloc(0)
 
-  constructor(socket: TLSSocket, server: ServerAddress) {
+  constructor(socket: TLSSocket, server: ServerAddress, timeoutMs: number) {
     this.#socket = socket
     this.#server = server
+    this.#timeoutMs = timeoutMs
   }
 
   /**
@@ -36,8 +38,8 @@ export class WebsocketUpgrade {
     const onClose = () => this.#fail('it closed the connection')
     const onAbort = () => this.#done.reject(signal.reason)
     const timer = setTimeout(
-      () => this.#fail(`it says nothing for ${CONNECT_TIMEOUT_MS / 1000} s`),
-      CONNECT_TIMEOUT_MS,
+      () => this.#fail(`it does not answer within ${this.#timeoutMs / 1000} s`),
+      this.#timeoutMs,
     )
     this.#socket.once('close', onClose)
     signal.addEventListener('abort', onAbort, { once: true })

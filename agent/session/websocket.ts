@@ -31,6 +31,8 @@ export interface CloseReason {
 }
 
 export type WebsocketOptions = Pick<PinnedTlsOptions, 'server' | 'pin'> & {
+  /** For TCP and TLS, and for the upgrade. */
+  readonly timeoutMs: number
   readonly signal: AbortSignal
 }
 
@@ -82,7 +84,7 @@ export class Websocket {
     const socket = await connectPinned({ ...options, onread })
     socket.on('error', () => undefined) // `close` follows
     const websocket = new Websocket(socket, handler)
-    const upgrade = new WebsocketUpgrade(socket, options.server)
+    const upgrade = new WebsocketUpgrade(socket, options.server, options.timeoutMs)
     receive = (bytes) => {
       const rest = upgrade.push(bytes)
       if (rest === undefined) return
@@ -117,8 +119,9 @@ export class Websocket {
     setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS).unref()
   }
 
-  /** Cuts the connection; `onClose` follows. */
-  destroy(): void {
+  /** Cuts the connection; `onClose` is told why. */
+  destroy(error: BootwireError): void {
+    this.#end({ text: error.message, error })
     this.#socket.destroy()
   }
 
@@ -170,8 +173,7 @@ export class Websocket {
 
   #sendClose(code: number, text: string): void {
     this.#isClosing = true
-    const reason = Buffer.from(text).subarray(0, CLOSE_TEXT_BYTES_MAX)
-    this.#sendFrame(OPCODE.close, Buffer.concat([Buffer.of(code >> 8, code & 0xff), reason]))
+    this.#sendFrame(OPCODE.close, Buffer.concat([Buffer.of(code >> 8, code & 0xff), cut(text)]))
   }
 
   #sendFrame(opcode: number, payload: Uint8Array): void {
@@ -190,4 +192,10 @@ export class Websocket {
       this.#socket.uncork()
     })
   }
+}
+
+/** What a close frame has room for, never the half of a character: that would be its own mistake. */
+function cut(text: string): Buffer {
+  const bytes = Buffer.from(text).subarray(0, CLOSE_TEXT_BYTES_MAX)
+  return Buffer.from(new TextDecoder().decode(bytes, { stream: true }))
 }

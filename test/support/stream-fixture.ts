@@ -6,7 +6,7 @@ import { closeServer, createAgentServer } from '#server/http-servers.ts'
 import { silentLog } from '#server/log.ts'
 import { FramePool } from '#server/stream/frame-pool.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from '#server/stream/stream-server.ts'
-import { ensureServerKey } from '#server/tls/server-key.ts'
+import { ensureServerKey, type ServerKey } from '#server/tls/server-key.ts'
 import { decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
 import { FRAME_CONTROL } from '#shared/wire/frame.ts'
 import { AGENT_PATH } from '#shared/wire/limits.ts'
@@ -18,14 +18,22 @@ export interface StreamFixture extends AsyncDisposable {
   readonly core: TestCore
   readonly stream: StreamServer
   readonly port: number
+  readonly key: ServerKey
 }
 
-export async function startStream(
-  options: { readonly core?: TestCore; readonly limits?: Partial<StreamLimits> } = {},
-): Promise<StreamFixture> {
+export interface StreamFixtureOptions {
+  readonly core?: TestCore
+  readonly limits?: Partial<StreamLimits>
+  /** Of an earlier server, to be that server again. */
+  readonly key?: ServerKey
+  readonly port?: number
+}
+
+export async function startStream(options: StreamFixtureOptions = {}): Promise<StreamFixture> {
   const core = options.core ?? createTestCore()
   await using folder = await createTemporaryFolder()
-  const server = createAgentServer(await ensureServerKey(folder.path))
+  const key = options.key ?? (await ensureServerKey(folder.path))
+  const server = createAgentServer(key)
   const stream = new StreamServer(
     {
       ...core,
@@ -37,14 +45,14 @@ export async function startStream(
     { ...STREAM_LIMITS, ...options.limits },
   )
   server.on('upgrade', stream.upgrade)
-  server.listen(0, '127.0.0.1')
+  server.listen(options.port ?? 0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   const stop = async () => {
     await stream.close()
     await closeServer(server)
   }
-  return { core, stream, port, [Symbol.asyncDispose]: stop }
+  return { core, stream, port, key, [Symbol.asyncDispose]: stop }
 }
 
 /** What a test agent received: a message, or a frame that is none. */
