@@ -93,7 +93,8 @@ function tell(session: AgentSession, notice: OverlayNotice): void {
 /** With a root to serve the next agent goes on; without one, /init shows what is wrong. */
 function fail(error: unknown): void {
   process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
-  if (readResume(runFolder) !== undefined) process.exit(1)
+  // Not process.exit: that waits for threads, and one may wait for the kernel.
+  if (readResume(runFolder) !== undefined) process.kill(process.pid, 'SIGKILL')
   consoles[Symbol.dispose]()
   runFolder.write('failed', `${describeError(error)}\n`)
 }

@@ -17,8 +17,8 @@ import { fdatasyncSync, ftruncateSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { MiB } from '#shared/units.ts'
 import { NbdError } from '../node-nbd/block-device.ts'
+import { SharedMutex } from '../node-nbd/shared-mutex.ts'
 import { BLOCK_BYTES, blockCount, SECTOR_BYTES, sectorMask } from './block-size.ts'
-import { SharedMutex } from './shared-mutex.ts'
 import { SlotBitmap } from './slot-bitmap.ts'
 import {
   ENTRY_BASE,

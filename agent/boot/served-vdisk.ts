@@ -51,6 +51,7 @@ export class ServedVdisk {
   }
 
   /**
+   * After a failure a thread may wait for a kernel that never comes: only a signal ends the process.
    * @throws {BootwireError} ATTACH_FAILED; WRITE_CACHE_UNUSABLE, CLIENT_MEMORY as `openOverlay`
    */
   static async attach(options: ServedVdiskOptions): Promise<ServedVdisk> {
@@ -67,14 +68,7 @@ export class ServedVdisk {
       hotModuleUrl: pathToFileURL(join(programFolder, 'hot-overlay.cjs')).href,
     })
     const exported: Export = { ...overlay.device, name: opened.vdisk, description: '' }
-    // Before it is served: a worker that waits for a kernel that never comes would keep the process.
-    await supervisor.attach({
-      index: DEVICE_INDEX,
-      sizeBytes: exported.sizeBytes,
-      blockBytes: SECTOR_BYTES,
-      flags: kernelFlags(exported),
-      backendId: `bootwire:${opened.versionId}:${bootId}`,
-    })
+    // First: threads take their time to start, and the kernel asks as soon as it is attached.
     const connection = serveDescriptor({
       fd: nbdFd,
       export: exported,
@@ -82,6 +76,13 @@ export class ServedVdisk {
         transmission: join(programFolder, 'transmission-worker.cjs'),
         reply: join(programFolder, 'reply-worker.cjs'),
       },
+    })
+    await supervisor.attach({
+      index: DEVICE_INDEX,
+      sizeBytes: exported.sizeBytes,
+      blockBytes: SECTOR_BYTES,
+      flags: kernelFlags(exported),
+      backendId: `bootwire:${opened.versionId}:${bootId}`,
     })
     writeFileSync(`/sys/block/${DEVICE_NAME}/queue/io_timeout`, String(IO_TIMEOUT_MS))
     return new ServedVdisk(options, overlay, connection)

@@ -1,7 +1,7 @@
 /**
  * A lock between threads in one word of shared memory. A thread that must wait sleeps; nobody spins.
  * After "Futexes Are Tricky" (Drepper 2011), mutex 2. Not recursive; a thread that dies holding it
- * never gives it back.
+ * never gives it back, so nothing that can fail for good runs under it.
  */
 const FREE = 0
 const LOCKED = 1

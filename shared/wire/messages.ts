@@ -5,6 +5,7 @@
 import * as v from 'valibot'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
 import { machineFactsSchema } from '#shared/identity/machine-facts.ts'
+import { isHostName } from '#shared/names.ts'
 import { ASSIGNMENTS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, NAME_LENGTH_MAX } from './limits.ts'
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
@@ -121,7 +122,7 @@ export const identitySchema = v.object({
   /** approved: may boot what is offered; pending: waits for the administrator; refused: goes away. */
   state: v.picklist(['approved', 'pending', 'refused']),
   clientId: id,
-  hostname: name,
+  hostname: v.pipe(v.string(), v.check(isHostName, 'no host name')),
   /** 32 hex digits, as machine-id(5). */
   machineId: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   serverName: text,

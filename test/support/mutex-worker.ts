@@ -1,6 +1,6 @@
 /** Counts up a word without atomics, under a lock that several such workers share. */
 import { workerData } from 'node:worker_threads'
-import { SharedMutex } from '#agent/block/shared-mutex.ts'
+import { SharedMutex } from '#agent/node-nbd/shared-mutex.ts'
 
 const { memory, rounds } = workerData as {
   readonly memory: SharedArrayBuffer

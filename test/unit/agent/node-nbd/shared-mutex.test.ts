@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { SharedMutex } from '#agent/block/shared-mutex.ts'
+import { SharedMutex } from '#agent/node-nbd/shared-mutex.ts'
 
 const WORKERS = 3
 const ROUNDS = 5000
