@@ -42,8 +42,9 @@ export class RunFolder {
     }
   }
 
+  /** Removes a file, or a folder with all in it, when it is there. */
   remove(name: string): void {
-    rmSync(this.pathOf(name), { force: true })
+    rmSync(this.pathOf(name), { recursive: true, force: true })
   }
 
   /**
