@@ -3,6 +3,8 @@
  * waits here, with a screen that says for whom; what cannot be mended is thrown.
  */
 import { release } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError, isRetryable } from '#shared/errors.ts'
 import { formatBytes } from '#shared/units.ts'
 import { availableMemoryBytes } from '../machine/memory.ts'
 import { readMachineFacts } from '../machine/read-facts.ts'
@@ -14,7 +16,7 @@ import { nameOf } from '../session/pinned-tls.ts'
 import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
 import type { AgentContext } from './agent-context.ts'
 import { type Chosen, chooseAndOpen } from './choose-vdisk.ts'
-import { cmdlineFor, downloadKernel, type VdiskKernel } from './kernel-switch.ts'
+import { cmdlineFor, downloadKernel, type KernelFiles, type VdiskKernel } from './kernel-switch.ts'
 import { type NetworkUp, networkUp } from './network.ts'
 import { type Resume, removeResume, writeResume } from './resume-file.ts'
 import { writeRootEnv } from './root-env.ts'
@@ -41,6 +43,9 @@ const WRITE_CACHE_SHARE = 0.5
 
 /** In /run: a kernel and its archives are there for a moment, before everything else is. */
 const KERNEL_FOLDER = 'kexec'
+
+/** Between tries to load a kernel: long enough to read why it failed. */
+const DOWNLOAD_PAUSE_MS = 5_000
 
 /** @throws {BootwireError} ATTACH_FAILED, KEXEC_FAILED, CLIENT_MEMORY, … */
 export async function bootClient(parts: BootParts): Promise<BootedClient> {
@@ -143,16 +148,46 @@ async function attachOrForget(
 
 /** Does not come back but with an error. @throws {BootwireError} */
 async function switchKernel(
-  { context, consoles, runFolder, supervisor }: BootParts,
+  parts: BootParts,
   session: AgentSession,
   vdisk: string,
   kernel: VdiskKernel,
 ): Promise<void> {
+  const { context, consoles, supervisor } = parts
   const { parameters, bootId, cmdline } = context
   consoles.log(`loading kernel ${kernel.release}, which ${vdisk} brings`)
-  const connection = { server: session.connection.server, pin: parameters.pin }
-  const files = await downloadKernel(kernel, connection, runFolder.pathOf(KERNEL_FOLDER))
+  const files = await loadKernel(parts, session, kernel)
   await session.bye('kexec')
   const next = { ...parameters, kernelId: kernel.id, bootId, vdisk }
-  await supervisor.kexec(files.kernelPath, files.initrdPath, cmdlineFor(cmdline, next))
+  try {
+    await supervisor.kexec(files.kernelPath, files.initrdPath, cmdlineFor(cmdline, next))
+  } catch (error) {
+    tellAnew(context, error)
+    throw error
+  }
+}
+
+/** A server that goes away meanwhile comes back, or another one has the files. */
+async function loadKernel(
+  { context, consoles, runFolder }: BootParts,
+  session: AgentSession,
+  kernel: VdiskKernel,
+): Promise<KernelFiles> {
+  for (;;) {
+    const connection = { server: session.connection.server, pin: context.parameters.pin }
+    try {
+      return await downloadKernel(kernel, connection, runFolder.pathOf(KERNEL_FOLDER))
+    } catch (error) {
+      if (!isRetryable(error)) throw error
+      consoles.log(describeError(error))
+    }
+    await sleep(DOWNLOAD_PAUSE_MS)
+  }
+}
+
+/** The session has said goodbye; another one tells the server why nothing came of it. */
+function tellAnew(context: AgentContext, error: unknown): void {
+  const session = createSession(context, '')
+  session.notice('error', error instanceof Error ? error.message : String(error))
+  session.start()
 }

@@ -22,7 +22,7 @@ export type VdiskKernel = NonNullable<Opened['kernel']>
 /**
  * Loads the kernel and its archives into a folder that is emptied first. A large initramfs archive
  * is several of them behind one another, as boot loaders do it.
- * @throws {BootwireError} SERVER_UNREACHABLE, NOT_FOUND; KEXEC_FAILED when the kernel is another
+ * @throws {BootwireError} as `appendDownload`; KEXEC_FAILED when the kernel is another
  */
 export async function downloadKernel(
   kernel: VdiskKernel,
