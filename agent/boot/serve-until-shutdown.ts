@@ -1,48 +1,65 @@
 /** The life after the boot: serves the root, tells the server how it goes, and ends cleanly. */
-import type { Consoles } from '../screen/consoles.ts'
-import { ServerLostNotice } from '../screen/server-lost-notice.ts'
+import { type BootwireError, describeError } from '#shared/errors.ts'
+import { type Announcer, ServerLostNotice } from '../screen/server-lost-notice.ts'
 import type { AgentSession } from '../session/agent-session.ts'
 import { nameOf } from '../session/pinned-tls.ts'
-import type { BootedClient } from './boot-client.ts'
 import { untilLogin } from './login-watch.ts'
 import type { RunFolder } from './run-folder.ts'
+import type { ServedVdisk } from './served-vdisk.ts'
 
 const STATUS_INTERVAL_MS = 10_000
 
 /** What `shutdown` of the initramfs writes, and what a server is told. */
 const VERBS = ['poweroff', 'reboot', 'halt', 'kexec'] as const
 
-export interface ServeParts extends BootedClient {
+export interface ServeParts {
+  readonly session: AgentSession
+  readonly vdisk: Pick<ServedVdisk, 'stats' | 'ended' | 'detach'>
   readonly runFolder: RunFolder
-  readonly consoles: Consoles
+  readonly consoles: Announcer
 }
 
-/** Returns after the device is detached and the server knows. */
+/** Returns after the device is detached and the server knows. @throws when the kernel hangs up */
 export async function serveUntilShutdown(parts: ServeParts): Promise<void> {
-  const { session, vdisk, runFolder } = parts
+  const stop = new AbortController()
   const timer = setInterval(() => report(parts), STATUS_INTERVAL_MS)
-  void followBoot(parts)
   void announceLosses(parts)
-  const verb = await Promise.race([
-    runFolder.until(() => runFolder.read('shutdown'), new AbortController().signal),
+  try {
+    const shutDown = untilShutdown(parts, stop.signal)
+    await Promise.race([shutDown, followBoot(parts, stop.signal).then(() => shutDown)])
+  } finally {
+    clearInterval(timer)
+    stop.abort()
+  }
+  await endCleanly(parts)
+}
+
+async function untilShutdown(
+  { vdisk, runFolder }: ServeParts,
+  signal: AbortSignal,
+): Promise<unknown> {
+  return await Promise.race([
+    runFolder.until(() => runFolder.read('shutdown'), signal),
     vdisk.ended.then((end) => {
       throw new Error('The kernel no longer asks for anything', { cause: end })
     }),
   ])
-  clearInterval(timer)
+}
+
+async function endCleanly(parts: ServeParts): Promise<void> {
+  const { session, vdisk, runFolder } = parts
   report(parts)
-  const reason = VERBS.find((it) => it === verb.trim()) ?? 'poweroff'
+  const verb = runFolder.read('shutdown')?.trim()
   try {
     await vdisk.detach()
-    await session.bye(reason)
+    await session.bye(VERBS.find((it) => it === verb) ?? 'poweroff')
   } finally {
     runFolder.write('shutdown-done', '')
   }
 }
 
-async function followBoot(parts: ServeParts): Promise<void> {
+async function followBoot(parts: ServeParts, signal: AbortSignal): Promise<void> {
   const { session, runFolder } = parts
-  const { signal } = new AbortController()
   const failure = await runFolder.until(
     () =>
       runFolder.read('failed') ?? (runFolder.read('root-mounted') === undefined ? undefined : ''),
@@ -55,18 +72,31 @@ async function followBoot(parts: ServeParts): Promise<void> {
   report(parts)
 }
 
-/** Losses of the connection, in words for whoever sits there. */
+/** That the root stands still, in words for whoever sits there: no server, or one that refuses. */
 async function announceLosses({ session, consoles }: ServeParts): Promise<never> {
   for (;;) {
-    await untilUp(session, false)
+    await untilOpen(session, false)
     const notice = new ServerLostNotice(consoles, nameOf(session.connection.server))
-    await untilUp(session, true)
+    await untilOpen(session, true, (refusal) => consoles.announce(describeError(refusal)))
     notice.end()
   }
 }
 
-async function untilUp(session: AgentSession, isUp: boolean): Promise<void> {
-  while (session.connection.isUp !== isUp) await session.changed()
+/** `onRefused` is called with each new reason of a server that is there and does not open the vDisk. */
+async function untilOpen(
+  session: AgentSession,
+  isOpen: boolean,
+  onRefused: (error: BootwireError) => void = () => undefined,
+): Promise<void> {
+  let said = ''
+  while (session.isOpen !== isOpen) {
+    const { isUp, error } = session.connection
+    if (isUp && error !== undefined && error.message !== said) {
+      said = error.message
+      onRefused(error)
+    }
+    await session.changed()
+  }
 }
 
 function report({ session, vdisk }: ServeParts): void {
