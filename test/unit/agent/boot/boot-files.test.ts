@@ -1,0 +1,64 @@
+/** What the agent leaves in /run/bootwire for /init and for its successor. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { type Resume, readResume, writeResume } from '#agent/boot/resume-file.ts'
+import { writeRootEnv } from '#agent/boot/root-env.ts'
+import { RunFolder } from '#agent/boot/run-folder.ts'
+import { opened } from '#test/support/agent-scripted-server.ts'
+import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
+
+const RESUME: Resume = {
+  bootId: 'b'.repeat(32),
+  hostname: 'client-1',
+  machineId: 'a'.repeat(32),
+  opened: opened({
+    kernel: { id: 'cafe0123', release: '6.1', kernelPath: '/k', initrdPaths: ['/i'] },
+  }),
+  writeCacheLimitBytes: 1_000_000,
+}
+
+describe('writeRootEnv', () => {
+  it('names a partition of the device, or the device itself', async () => {
+    await using temporary = await createTemporaryFolder()
+    const folder = new RunFolder(temporary.path)
+    const root = { partition: 3, fsType: 'btrfs', options: 'subvol=@' }
+    writeRootEnv(folder, '/dev/nbd0', { ...RESUME, opened: opened({ root }) })
+    const text = folder.read('root.env')
+    assert.equal(
+      text,
+      `ROOT_DEVICE='/dev/nbd0p3'
+ROOT_FSTYPE='btrfs'
+ROOT_OPTIONS='subvol=@'
+CLIENT_HOSTNAME='client-1'
+CLIENT_MACHINE_ID='${'a'.repeat(32)}'
+`,
+    )
+    const bare = opened({ root: { ...root, partition: 0 } })
+    writeRootEnv(folder, '/dev/nbd0', { ...RESUME, opened: bare })
+    assert.match(folder.read('root.env') ?? '', /^ROOT_DEVICE='\/dev\/nbd0'$/m)
+  })
+})
+
+describe('readResume', () => {
+  it('is undefined at the start of a boot, and what writeResume wrote after that', async () => {
+    await using temporary = await createTemporaryFolder()
+    const folder = new RunFolder(temporary.path)
+    assert.equal(readResume(folder), undefined)
+    writeResume(folder, RESUME)
+    assert.deepEqual(readResume(folder), RESUME)
+  })
+
+  it('throws for a file that is not one of ours, rather than serve a root from it', async () => {
+    await using temporary = await createTemporaryFolder()
+    const folder = new RunFolder(temporary.path)
+    for (const text of [
+      '',
+      '{}',
+      '[]',
+      JSON.stringify({ ...RESUME, opened: { kind: 'opened' } }),
+    ]) {
+      folder.write('resume.json', text)
+      assert.throws(() => readResume(folder))
+    }
+  })
+})

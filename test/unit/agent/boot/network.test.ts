@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { NETWORK_FILE, networkUp } from '#agent/boot/network.ts'
+import { RunFolder } from '#agent/boot/run-folder.ts'
+import { renderAssignments } from '#agent/boot/shell-assignments.ts'
+import type { BootwireError } from '#shared/errors.ts'
+import { eventually } from '#test/support/eventually.ts'
+import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
+
+describe('networkUp', { timeout: 10_000 }, () => {
+  it('tells each trouble once, and returns the card and its address when it has one', async () => {
+    await using temporary = await createTemporaryFolder()
+    const folder = new RunFolder(temporary.path)
+    const told: BootwireError[] = []
+    const up = networkUp(folder, (error) => told.push(error), new AbortController().signal)
+    const tell = (STATE: string, INTERFACE = '', ADDRESS = '') =>
+      folder.write(NETWORK_FILE, renderAssignments({ STATE, INTERFACE, ADDRESS }))
+    const troubles = [
+      ['no-card', '', 'NO_NETWORK', /no driver for any/],
+      ['no-link', 'eth0', 'NO_NETWORK', /^Cannot use eth0: it has no link$/],
+      ['no-address', 'eth0', 'NO_ADDRESS', /^Cannot get an address on eth0 by DHCP$/],
+      ['no-link', 'eth0', 'NO_NETWORK', /no link/],
+    ] as const
+    for (const [index, [state, card, code, message]] of troubles.entries()) {
+      tell(state, card)
+      await eventually('it is told', () => told.length === index + 1)
+      tell(state, card)
+      assert.equal(told[index]?.code, code)
+      assert.match(told[index]?.message ?? '', message)
+    }
+    tell('a state of a newer script', 'eth0')
+    tell('up', 'eth0', '10.0.2.15/24')
+    assert.deepEqual(await up, { interfaceName: 'eth0', address: '10.0.2.15/24' })
+    assert.equal(told.length, troubles.length)
+  })
+
+  it('returns at once when the card was up before, without a word', async () => {
+    await using temporary = await createTemporaryFolder()
+    const folder = new RunFolder(temporary.path)
+    folder.write(NETWORK_FILE, renderAssignments({ STATE: 'up', INTERFACE: 'a', ADDRESS: 'b' }))
+    const up = await networkUp(folder, () => assert.fail(), new AbortController().signal)
+    assert.deepEqual(up, { interfaceName: 'a', address: 'b' })
+  })
+})

@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { waitReason } from '#agent/boot/wait-reason.ts'
+import type { ConnectionState } from '#agent/session/agent-session.ts'
+import { BootwireError } from '#shared/errors.ts'
+import { identity } from '#test/support/agent-scripted-server.ts'
+
+const FACTS = { macs: ['52:54:00:00:00:01'] }
+const SERVER = { host: '10.0.0.1', port: 8443 }
+const UP: ConnectionState = { isUp: true, server: SERVER, sinceMs: 0 }
+const DOWN: ConnectionState = { isUp: false, server: SERVER, sinceMs: 0 }
+
+describe('waitReason', () => {
+  it('is none when the server offers something', () => {
+    assert.equal(waitReason(FACTS, UP, identity()), undefined)
+  })
+
+  it('is the connection while there is none, whatever was offered on the last one', () => {
+    const connecting = waitReason(FACTS, DOWN, undefined)
+    assert.deepEqual(connecting, {
+      facts: FACTS,
+      server: { address: '10.0.0.1:8443', isConnected: false },
+      matter: 'Connecting to 10.0.0.1:8443',
+    })
+    const error = new BootwireError('SERVER_UNREACHABLE', 'Cannot reach it')
+    const lost = waitReason(FACTS, { ...DOWN, error }, identity())
+    assert.equal(lost?.matter, error)
+    assert.deepEqual(lost?.server, {
+      address: '10.0.0.1:8443',
+      isConnected: false,
+      name: 'server',
+    })
+    assert.equal(lost?.hostname, 'client-1')
+  })
+
+  it('says for each state who must do what, with the command to type', () => {
+    const offers = identity().offers
+    const cases = [
+      ['pending', [], 'CLIENT_PENDING', 'bootwire client approve 0123456789abcdef --vdisk VDISK'],
+      ['refused', offers, 'CLIENT_REFUSED', undefined],
+      ['approved', [], 'NOTHING_ASSIGNED', 'bootwire client assign 0123456789abcdef VDISK'],
+    ] as const
+    for (const [state, offered, code, command] of cases) {
+      const reason = waitReason(FACTS, UP, identity({ state, offers: [...offered] }))
+      assert.ok(reason?.matter instanceof BootwireError)
+      assert.equal(reason.matter.code, code)
+      assert.equal(reason.advice?.command, command)
+      assert.equal(reason.server.isConnected, true)
+    }
+  })
+})
