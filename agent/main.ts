@@ -29,7 +29,7 @@ const consoles = new Consoles()
 async function run(): Promise<void> {
   const resume = readResume(runFolder)
   const context = { ...readContext(), ...(resume && { bootId: resume.bootId }) }
-  const supervisor = new SupervisorControl(context.controlFd)
+  const supervisor = SupervisorControl.fromDescriptor(context.controlFd)
   const attach = async (what: Resume, session: AgentSession) =>
     await attachVdisk(what, session, context, supervisor)
   const client =

@@ -2,7 +2,6 @@
  * Talks to the supervisor (ARCHITECTURE.md, "The supervisor"), which does what Node cannot: netlink
  * and kexec. One line each way, in order.
  */
-import { once } from 'node:events'
 import { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
@@ -23,11 +22,16 @@ export class SupervisorControl {
   readonly #socket: Socket
   readonly #answers: AsyncIterator<string>
 
-  constructor(fd: number) {
-    this.#socket = new Socket({ fd, readable: true, writable: true })
+  constructor(socket: Socket) {
+    this.#socket = socket
     this.#socket.on('error', () => undefined) // the answer that does not come tells
     this.#answers = createInterface({ input: this.#socket })[Symbol.asyncIterator]()
     this.#socket.unref()
+  }
+
+  /** Takes the descriptor that the supervisor left to this process. */
+  static fromDescriptor(fd: number): SupervisorControl {
+    return new SupervisorControl(new Socket({ fd, readable: true, writable: true }))
   }
 
   /** @throws {BootwireError} ATTACH_FAILED */
@@ -55,7 +59,7 @@ export class SupervisorControl {
     invariant(!request.includes('\n'), `a request of more than one line: ${request}`)
     this.#socket.ref()
     try {
-      if (!this.#socket.write(`${request}\n`)) await once(this.#socket, 'drain')
+      this.#socket.write(`${request}\n`)
       const { done, value: answer } = await this.#answers.next()
       if (done === true) throw new BootwireError(code, `${what}: the supervisor is gone`)
       if (answer === 'ok' || answer.startsWith('ok ')) return
