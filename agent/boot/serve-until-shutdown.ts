@@ -51,7 +51,8 @@ async function endCleanly(parts: ServeParts): Promise<void> {
   report(parts)
   const verb = runFolder.read('shutdown')?.trim()
   try {
-    await vdisk.detach()
+    // The root is unmounted already: a device that stays attached is a flaw, and no loss.
+    await vdisk.detach().catch((error: unknown) => session.notice('error', describeError(error)))
     await session.bye(VERBS.find((it) => it === verb) ?? 'poweroff')
   } finally {
     runFolder.write('shutdown-done', '')

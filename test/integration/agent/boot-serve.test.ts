@@ -86,6 +86,20 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
     assert.equal(parts.runFolder.read('shutdown-done'), '')
   })
 
+  it('says bye also when the device cannot be detached, and why that is', async () => {
+    const detach = () => Promise.reject(new Error('the supervisor is gone'))
+    serving = serveUntilShutdown({ ...parts, vdisk: { ...parts.vdisk, detach } })
+    const peer = await openPeer()
+    peer.say(opened())
+    parts.runFolder.write('shutdown', 'poweroff\n')
+    await peer.nextMessage('status')
+    assert.match((await peer.nextMessage('notice')).message, /the supervisor is gone$/)
+    assert.equal((await peer.nextMessage('bye')).reason, 'poweroff')
+    peer.websocket.close(1000)
+    await serving
+    assert.equal(parts.runFolder.read('shutdown-done'), '')
+  })
+
   it('says that the root is mounted, once it is', async () => {
     serving = serveUntilShutdown(parts)
     const peer = await openPeer()
