@@ -7,8 +7,12 @@ import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 const OTHERS = ['ssh.service', 'getty.target', 'dbus.service', 'serial-getty@ttyS0.service.d']
 const LOGINS = [
-  ...['getty@tty1.service', 'serial-getty@ttyS0.service', 'console-getty.service'],
-  ...['gdm.service', 'gdm3.service', 'sddm.service', 'display-manager.service'],
+  'getty@tty1.service',
+  'serial-getty@ttyS0.service',
+  'console-getty.service',
+  'gdm3.service',
+  'sddm.service',
+  'display-manager.service',
 ]
 
 describe('untilLogin', { timeout: 20_000 }, () => {
