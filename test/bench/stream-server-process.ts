@@ -1,0 +1,62 @@
+/**
+ * The product's stream server for the bench: chunk store on files, sessions, websockets, TLS. What it
+ * stores is compressed where that pays, as an import does.
+ *
+ * usage: stream-server-process.ts IMAGE FOLDER; writes {"port","pin"} on a line when it listens
+ */
+import { once } from 'node:events'
+import { createReadStream } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { createCore } from '#server/core.ts'
+import { createAgentServer } from '#server/http-servers.ts'
+import { silentLog } from '#server/log.ts'
+import { FileChunkStore } from '#server/store/file-chunk-store.ts'
+import { FramePool } from '#server/stream/frame-pool.ts'
+import { StreamServer } from '#server/stream/stream-server.ts'
+import { ensureServerKey } from '#server/tls/server-key.ts'
+import { invariant } from '#shared/invariant.ts'
+import { MiB } from '#shared/units.ts'
+import { MemoryStateStore } from '#test/support/memory-state-store.ts'
+import { say } from './report.ts'
+
+/** What the clients of the bench open. */
+export const BENCH_VDISK = 'bench'
+
+if (import.meta.main) await serve()
+
+async function serve(): Promise<void> {
+  const [imagePath, folder] = process.argv.slice(2)
+  invariant(imagePath && folder, 'IMAGE FOLDER')
+  const chunkStore = await FileChunkStore.open(join(folder, 'store'))
+  const core = createCore({
+    store: new MemoryStateStore(),
+    chunkStore,
+    bootFiles: { listKernels: async () => [], removeKernel: async () => undefined },
+    unknownClients: { kind: 'vdisk', vdisk: BENCH_VDISK },
+    hostnamePattern: 'client-{n}',
+    now: Date.now,
+    log: silentLog(),
+  })
+  const writer = await chunkStore.createVersion()
+  const image = createReadStream(imagePath, { highWaterMark: MiB })
+  for await (const part of image) await writer.append(part as Uint8Array)
+  await core.catalog.register({
+    name: BENCH_VDISK,
+    title: BENCH_VDISK,
+    committed: await writer.commit(),
+    root: { partition: 0, fsType: 'ext4', options: '' },
+    osName: 'none',
+  })
+  const key = await ensureServerKey(folder)
+  const stream = new StreamServer({
+    ...core,
+    frames: new FramePool(),
+    settings: { serverName: 'bench', menuSeconds: 0 },
+    now: Date.now,
+    log: silentLog(),
+  })
+  const server = createAgentServer(key).on('upgrade', stream.upgrade).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  say(JSON.stringify({ port: (server.address() as AddressInfo).port, pin: key.pin }))
+}
