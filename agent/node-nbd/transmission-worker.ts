@@ -6,6 +6,7 @@ import type { HotDevice } from './block-device.ts'
 import { ColdChannel } from './cold-channel.ts'
 import { ColdSubmitter } from './cold-submitter.ts'
 import { ConnectionGone, DescriptorOutput, readDescriptor } from './descriptor-io.ts'
+import { Gathering } from './gathering.ts'
 import { loadHotModule } from './hot-module.ts'
 import { ReplyBuffer } from './reply-buffer.ts'
 import { ReplyEncoder } from './reply-encoder.ts'
@@ -53,12 +54,17 @@ function serveBlocking(task: ServeTask, hot: HotDevice): TransmissionEnd {
   const cold = task.hasCold ? submitter : undefined
   const transmission = new Transmission({ facts, negotiated, hot, reader, encoder, cold })
   reader.feed(task.early)
+  const gathering = new Gathering()
   for (;;) {
     const goesOn = transmission.serveRequests()
+    gathering.served(transmission.takeServedCount())
     submitter.announce()
     letGo()
     if (!goesOn) return 'disconnect'
+    gathering.beforeRead()
+    const beganMs = performance.now()
     const count = readDescriptor(fd, reader.target, reader.targetAt, reader.targetRoom)
+    gathering.afterRead(performance.now() - beganMs)
     if (count === 0) return 'eof'
     reader.advance(count)
   }

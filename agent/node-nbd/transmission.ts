@@ -46,6 +46,7 @@ export class Transmission {
   readonly #reader: RequestReader
   readonly #encoder: ReplyEncoder
   readonly #cold: ColdPath | undefined
+  #servedCount = 0
 
   constructor({ facts, negotiated, hot, reader, encoder, cold }: TransmissionParts) {
     this.#facts = facts
@@ -63,12 +64,20 @@ export class Transmission {
   serveRequests(): boolean {
     const reader = this.#reader
     while (reader.next()) {
+      this.#servedCount += 1
       if (reader.type === COMMAND.disconnect) return false
       // By far the most frequent one, and the one that must be fast.
       if (reader.type === COMMAND.read && reader.flags === 0) this.#serveRead()
       else this.#serveOther()
     }
     return true
+  }
+
+  /** Returns how many requests came since the last call. */
+  takeServedCount(): number {
+    const count = this.#servedCount
+    this.#servedCount = 0
+    return count
   }
 
   #serveRead(): void {
