@@ -8,16 +8,19 @@ import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import type { Identity, Opened } from '#shared/wire/messages.ts'
 import { type BootMenu, type BootMenuOptions, chooseVdisk } from '../screen/boot-menu.ts'
 import type { Consoles } from '../screen/consoles.ts'
+import type { ScreenHost } from '../screen/screen.ts'
 import { WaitScreen } from '../screen/wait-screen.ts'
 import type { AgentSession } from '../session/agent-session.ts'
 import { waitReason } from './wait-reason.ts'
 
 export interface ChooseParts {
   readonly session: AgentSession
-  readonly consoles: Consoles
+  readonly consoles: ScreenHost & Pick<Consoles, 'log'>
   readonly facts: MachineFacts
   /** Chosen before, under another kernel; not asked for again while it is offered. */
   readonly presetVdisk: string | undefined
+  /** How long it stays to be read why a vDisk could not be opened; only given by tests. */
+  readonly failureShownMs?: number
 }
 
 export interface Chosen {
@@ -28,12 +31,12 @@ export interface Chosen {
 /** A server in the same building answers sooner: then no screen comes up just to go away. */
 const PATIENCE_MS = 3_000
 
-/** How long it stays to be read why a vDisk could not be opened. */
+/** Long enough to read three lines. */
 const FAILURE_SHOWN_MS = 5_000
 
 /** Waits as long as it takes. */
 export async function chooseAndOpen(parts: ChooseParts): Promise<Chosen> {
-  const { session, consoles } = parts
+  const { session, consoles, failureShownMs = FAILURE_SHOWN_MS } = parts
   let { presetVdisk } = parts
   for (;;) {
     await untilOffered(parts)
@@ -48,7 +51,7 @@ export async function chooseAndOpen(parts: ChooseParts): Promise<Chosen> {
       if (!(error instanceof BootwireError)) throw error
       presetVdisk = undefined
       consoles.log(describeError(error))
-      await sleep(FAILURE_SHOWN_MS)
+      await sleep(failureShownMs)
     }
   }
 }
