@@ -50,6 +50,7 @@ export async function reportBoot(
   login: ReachedLogin,
 ): Promise<DemoReport> {
   const record = await completeRecord(stage.server, machine.startedAtMs)
+  invariant(record.vdisk === stage.vdisk, `booted ${record.vdisk}, expected ${stage.vdisk}`)
   const at = new Map<string, number>(record.phases.map(({ phase, atMs }) => [phase, atMs]))
   at.set('firmware', machine.startedAtMs).set('login', login.atMs)
   const phases = reportedPhases().map((name) => {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { VDiskView } from '#server/admin/admin-api.ts'
+import type { ClientView, VDiskView } from '#server/admin/admin-api.ts'
 import { nameOfFile } from '#server/cli/vdisk-commands.ts'
 import { formatBytes } from '#shared/units.ts'
 import { type Accelerator, chooseAccelerator } from '#test/support/accelerator.ts'
@@ -36,17 +36,21 @@ const NAME_LENGTH_MAX = 40
 export class DemoStage implements AsyncDisposable {
   readonly server: ServerProcess
   readonly accelerator: Accelerator
+  /** Name of the vDisk that the machine boots. */
+  readonly vdisk: string
   readonly imageBytes: number
   readonly initramfsBytes: number
 
   private constructor(parts: {
     readonly server: ServerProcess
     readonly accelerator: Accelerator
+    readonly vdisk: string
     readonly imageBytes: number
     readonly initramfsBytes: number
   }) {
     this.server = parts.server
     this.accelerator = parts.accelerator
+    this.vdisk = parts.vdisk
     this.imageBytes = parts.imageBytes
     this.initramfsBytes = parts.initramfsBytes
   }
@@ -63,13 +67,20 @@ export class DemoStage implements AsyncDisposable {
     )
     opened.defer(() => stopServer(server))
     const vdisk = await ensureImported(server, image, say)
+    await assignToKnownClients(server, vdisk.name)
     const [version] = vdisk.versions
     const accelerator = await chooseAccelerator(kernelOf(vdisk))
     const how = accelerator === 'kvm' ? 'KVM' : 'an emulated processor, since KVM cannot be used'
     say(`booting ${version?.osName ?? image.title} on ${how}`)
     const { size: initramfsBytes } = await stat(initramfs)
     opened.move()
-    return new DemoStage({ server, accelerator, imageBytes: image.sizeBytes, initramfsBytes })
+    return new DemoStage({
+      server,
+      accelerator,
+      vdisk: vdisk.name,
+      imageBytes: image.sizeBytes,
+      initramfsBytes,
+    })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -124,6 +135,14 @@ async function ensureImported(
   const imported = await server.run('vdisk', 'import', image.path, ...options)
   if (imported.status !== 0) throw new Error(imported.stderr.trim())
   return await server.json<VDiskView>('vdisk', 'show', image.vdisk)
+}
+
+/** A machine of an earlier demo would boot again what it was given then. */
+async function assignToKnownClients(server: ServerProcess, vdisk: string): Promise<void> {
+  for (const { id } of await server.json<ClientView[]>('client', 'ls')) {
+    const assigned = await server.run('client', 'assign', id, vdisk, '--only')
+    if (assigned.status !== 0) throw new Error(assigned.stderr.trim())
+  }
 }
 
 function kernelOf({ name, versions }: VDiskView): string {
