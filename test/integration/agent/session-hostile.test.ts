@@ -271,7 +271,7 @@ describe('a server of ours that breaks the protocol', TIMEOUT, () => {
   it('keeps what an error said in full when the close that follows repeats its beginning', async () => {
     const text = `Cannot talk to agent 0.1.0: ${'it speaks another protocol '.repeat(10)}`
     const { code, message } = await afterHostility(async (peer) => {
-      await peer.nextMessage('hello')
+      await peer.greet()
       peer.say({ kind: 'error', code: 'PROTOCOL_VERSION', message: text })
       peer.websocket.close(1002, `PROTOCOL_VERSION: ${text}`.slice(0, 123))
     })
