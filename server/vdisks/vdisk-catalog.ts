@@ -60,6 +60,8 @@ export class VDiskCatalog {
   readonly #store: StateStore
   /** Names whose import runs: taken, though not in the database yet. */
   readonly #reserved = new Set<string>()
+  /** Settles when no sweep runs. */
+  #swept: Promise<void> = Promise.resolve()
 
   constructor(options: VDiskCatalogOptions) {
     this.#options = options
@@ -120,6 +122,8 @@ export class VDiskCatalog {
       throw new BootwireError('ALREADY_EXISTS', `Cannot import vDisk "${name}": ${state}`)
     }
     this.#reserved.add(name)
+    // A sweep that runs took its list before; what the import stores would be on none.
+    await this.#swept
     return () => this.#reserved.delete(name)
   }
 
@@ -171,10 +175,17 @@ export class VDiskCatalog {
     await this.sweep()
   }
 
-  /** Removes data and boot files that no record names any more. Must not run during an import. */
+  /** Removes data and boot files that no record names any more; not while an import runs. */
   async sweep(): Promise<void> {
-    const { chunkStore, bootFiles, log } = this.#options
     if (this.#reserved.size > 0) return // a later sweep finds it, at the latest the next start
+    const sweeping = this.#swept.then(() => this.#sweep())
+    this.#swept = sweeping.catch(() => undefined) // whoever asked is told
+    await sweeping
+  }
+
+  async #sweep(): Promise<void> {
+    const { chunkStore, bootFiles, log } = this.#options
+    if (this.#reserved.size > 0) return // one began while this waited for another sweep
     const versions = (await this.#store.range(VERSION_KEYS)).map((e) => e.value as VersionRecord)
     const versionIds = new Set(versions.map(({ versionId }) => versionId))
     for (const versionId of await chunkStore.listVersions()) {

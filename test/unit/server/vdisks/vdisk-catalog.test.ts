@@ -98,6 +98,30 @@ describe('sweep()', () => {
     await core.catalog.sweep()
     assert.deepEqual([core.chunkStore.versions.size, core.kernels.size], [1, 0])
   })
+
+  it('is over before an import begins, so that nothing new is taken for a rest', async () => {
+    const core = createTestCore()
+    await core.addVDisk('old')
+    const removing = Promise.withResolvers<void>()
+    const mayGoOn = Promise.withResolvers<void>()
+    const remove = core.chunkStore.removeVersion.bind(core.chunkStore)
+    core.chunkStore.removeVersion = async (versionId) => {
+      removing.resolve()
+      await mayGoOn.promise
+      await remove(versionId)
+    }
+    const removed = core.catalog.remove('old')
+    await removing.promise
+    const imported = core.catalog.reserve('new').then(async (release) => {
+      core.kernels.add(KERNEL_A.id)
+      await core.addVDisk('new', imageOf('new'), KERNEL_A)
+      release()
+    })
+    mayGoOn.resolve()
+    await Promise.all([removed, imported])
+    assert.deepEqual([...core.kernels], [KERNEL_A.id])
+    assert.equal(core.chunkStore.versions.size, 1)
+  })
 })
 
 it('defaultKernel() is that of the oldest vDisk that has one', async () => {
