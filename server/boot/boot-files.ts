@@ -2,13 +2,15 @@
  * The kernels that can be booted, with their files: one folder `<state>/boot/kernel/<kernel id>/`
  * each. What may be served is the table in memory: no path that a client sends ever becomes one.
  *
- * A kernel's files are built in a passing folder beside it and moved in one by one by renames;
- * downloads under way keep the file they began.
+ * A kernel's files are built in a passing folder beside it and moved in one by one by renames, each
+ * after it is on the disk: the vDisk that needs them is registered next. Downloads under way keep
+ * the file they began.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { syncFile, syncFolder } from '#server/store/durable-file.ts'
 import { namingFullFolder } from '#server/store/store-full.ts'
 
 export const KERNEL_IMAGE = 'vmlinuz'
@@ -96,8 +98,11 @@ export class BootFiles {
       await mkdir(folder, { recursive: true })
       // The description last: a kernel without it is not there yet.
       for (const name of [...SERVED_FILES, KERNEL_DESCRIPTION]) {
+        await syncFile(join(passing, name))
         await rename(join(passing, name), join(folder, name))
       }
+      await syncFolder(folder)
+      await syncFolder(this.#folder)
       await this.#load(kernelId)
       return kernelId
     } finally {

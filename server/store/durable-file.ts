@@ -8,6 +8,12 @@ export async function writeDurably(path: string, bytes: Uint8Array): Promise<voi
   await file.sync()
 }
 
+/** Makes the content of a file that somebody else wrote durable. */
+export async function syncFile(path: string): Promise<void> {
+  await using file = await open(path)
+  await file.sync()
+}
+
 /** Makes names that were created in, renamed to or removed from a folder durable. */
 export async function syncFolder(path: string): Promise<void> {
   await using folder = await open(path)
