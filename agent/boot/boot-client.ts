@@ -31,6 +31,10 @@ export interface BootParts {
   /** When the agent began. */
   readonly startedUptimeSeconds: number
   readonly attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>
+  /** Between tries to load a kernel; only given by tests. */
+  readonly downloadPauseMs?: number
+  /** Also only given by tests: `createSession`. */
+  readonly newSession?: typeof createSession
 }
 
 export interface BootedClient {
@@ -44,7 +48,7 @@ const WRITE_CACHE_SHARE = 0.5
 /** In /run: a kernel and its archives are there for a moment, before everything else is. */
 const KERNEL_FOLDER = 'kexec'
 
-/** Between tries to load a kernel: long enough to read why it failed. */
+/** Long enough to read why it failed. */
 const DOWNLOAD_PAUSE_MS = 5_000
 
 /** @throws {BootwireError} ATTACH_FAILED, KEXEC_FAILED, CLIENT_MEMORY, … */
@@ -53,7 +57,8 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
   consoles.log(`agent ${context.version} on kernel ${release()}`)
   const network = await waitForNetwork(parts)
   const facts = readMachineFacts(network.interfaceName)
-  const session = createSession(parts.context, network.interfaceName)
+  const { newSession = createSession } = parts
+  const session = newSession(context, network.interfaceName)
   session.phase('agent', parts.startedUptimeSeconds)
   session.phase('network')
   consoles.log(
@@ -162,14 +167,14 @@ async function switchKernel(
   try {
     await supervisor.kexec(files.kernelPath, files.initrdPath, cmdlineFor(cmdline, next))
   } catch (error) {
-    tellAnew(context, error)
+    tellAnew(parts, error)
     throw error
   }
 }
 
 /** A server that goes away meanwhile comes back, or another one has the files. */
 async function loadKernel(
-  { context, consoles, runFolder }: BootParts,
+  { context, consoles, runFolder, downloadPauseMs = DOWNLOAD_PAUSE_MS }: BootParts,
   session: AgentSession,
   kernel: VdiskKernel,
 ): Promise<KernelFiles> {
@@ -181,13 +186,13 @@ async function loadKernel(
       if (!isRetryable(error)) throw error
       consoles.log(describeError(error))
     }
-    await sleep(DOWNLOAD_PAUSE_MS)
+    await sleep(downloadPauseMs)
   }
 }
 
 /** The session has said goodbye; another one tells the server why nothing came of it. */
-function tellAnew(context: AgentContext, error: unknown): void {
-  const session = createSession(context, '')
+function tellAnew({ context, newSession = createSession }: BootParts, error: unknown): void {
+  const session = newSession(context, '')
   session.notice('error', error instanceof Error ? error.message : String(error))
   session.start()
 }

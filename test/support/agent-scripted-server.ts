@@ -3,6 +3,7 @@
  * from there on nothing is done by itself.
  */
 import { once } from 'node:events'
+import type { RequestListener } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -55,6 +56,11 @@ export class ScriptedServer implements AsyncDisposable {
     return this.#peers.next()
   }
 
+  /** Plain requests on the same port, as for boot files. */
+  onRequest(listener: RequestListener): void {
+    this.#server.on('request', listener)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets) socket.destroy()
     if (!this.#server.listening) return
@@ -84,6 +90,10 @@ export class ScriptedPeer {
       if (data[0] === FRAME_CONTROL) this.#messages.push(decodeAgentMessage(data))
       else this.#requests.push(decodeChunkRequest(data))
     })
+  }
+
+  nextAny(): Promise<AgentMessage> {
+    return this.#messages.next()
   }
 
   nextRequest(): Promise<ChunkRequest> {
