@@ -41,6 +41,9 @@ export interface ServeOptions {
 /** The agent's image as `npm run initramfs` leaves it in the checkout. */
 const BUILT_AGENT_IMAGE = join(import.meta.dirname, '..', '.cache', 'initramfs', 'agent.img')
 
+/** The system chooses one that is free, for each listener another. */
+const ANY_PORT = 0
+
 const MENU_SECONDS_MAX = 3600
 const SERVER_NAME_LENGTH_MAX = 200
 
@@ -63,6 +66,12 @@ export function defaultServeOptions(): ServeOptions {
 export function serveConfig(options: ServeOptions): ServeConfig {
   assertHostnamePattern(options.hostnamePattern)
   assertKernelParameters(options.kernelParameters)
+  if (options.httpPort === options.tlsPort && options.httpPort !== ANY_PORT) {
+    throw new BootwireError(
+      'INVALID_ARGUMENT',
+      `Cannot use port ${options.httpPort} for both --http-port and --tls-port: expected two`,
+    )
+  }
   return {
     stateFolder: resolve(options.state),
     address: options.address,

@@ -60,6 +60,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   opened.defer(() => core.boots.save())
   await core.boots.markInterrupted()
   await core.catalog.sweep()
+  await warnOfMissingVDisk(config, core, log)
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
   const routes = createAdminRoutes({
     ...core,
@@ -72,6 +73,18 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   opened.defer(() => admin.close())
   const running = opened.move()
   return { ...ports, pin: key.pin, stop: () => running.disposeAsync() }
+}
+
+/** No error: machines may wait for what is imported next. */
+async function warnOfMissingVDisk(
+  { unknownClients }: ServeConfig,
+  { catalog }: Core,
+  log: Log,
+): Promise<void> {
+  if (unknownClients.kind !== 'vdisk') return
+  const { vdisk } = unknownClients
+  if ((await catalog.tryGet(vdisk)) !== undefined) return
+  log.warn(`there is no vDisk "${vdisk}" for unknown clients yet: they wait until it is imported`)
 }
 
 async function listenForClients(

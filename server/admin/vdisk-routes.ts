@@ -42,6 +42,9 @@ export interface VDiskRoutesServices {
   readonly log: Log
 }
 
+/** A message is read by a person. */
+const CLIENTS_NAMED_MAX = 8
+
 export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
   return [
     { method: 'GET', path: '/vdisks', handle: () => listVDisks(services) },
@@ -124,16 +127,16 @@ async function removeVDisk(
   force: boolean,
 ): Promise<{ readonly removed: string; readonly unassignedFrom: readonly string[] }> {
   await catalog.get(name)
-  const clients = idsWith(await registry.list(), name)
+  const clients = clientsWith(await registry.list(), name)
   if (clients.length > 0 && !force) {
     throw new BootwireError(
       'IN_USE',
-      `Cannot remove vDisk "${name}": it is assigned to ${clients.join(', ')}; --force takes it from them`,
+      `Cannot remove vDisk "${name}": it is assigned to ${hostnamesOf(clients)}; --force takes it from them`,
     )
   }
   await catalog.remove(name)
-  for (const id of clients) await registry.unassign(id, [name])
-  return { removed: name, unassignedFrom: clients }
+  for (const { id } of clients) await registry.unassign(id, [name])
+  return { removed: name, unassignedFrom: clients.map(({ id }) => id) }
 }
 
 function viewOf(
@@ -144,15 +147,21 @@ function viewOf(
   return {
     ...vdisk.record,
     versions: vdisk.versions,
-    clientIds: idsWith(clients, vdisk.record.name),
+    clientIds: clientsWith(clients, vdisk.record.name).map(({ id }) => id),
     sessionCount: vdisk.versions
       .map(({ versionId }) => versions.leaseCount(versionId))
       .reduce((sum, count) => sum + count, 0),
   }
 }
 
-function idsWith(clients: readonly ClientRecord[], vdisk: string): string[] {
-  return clients.filter(({ assignments }) => assignments.includes(vdisk)).map(({ id }) => id)
+function clientsWith(clients: readonly ClientRecord[], vdisk: string): ClientRecord[] {
+  return clients.filter(({ assignments }) => assignments.includes(vdisk))
+}
+
+function hostnamesOf(clients: readonly ClientRecord[]): string {
+  const names = clients.slice(0, CLIENTS_NAMED_MAX).map(({ hostname }) => hostname)
+  const others = clients.length - names.length
+  return `${names.join(', ')}${others > 0 ? ` and ${others} others` : ''}`
 }
 
 function noKernel(path: string): BootwireError {

@@ -38,7 +38,7 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
       .reduce((cli, add) => add(cli, terminal), cli)
       .example('$0 client ls --pending', 'who waits for approval')
       .example('$0 client approve client-1 --vdisk debian', 'let a machine boot a vDisk')
-      .demandCommand(1, 'Which client command? See --help'),
+      .demandCommand(1, 'Which client command?'),
   )
 }
 

@@ -40,6 +40,7 @@ export async function completeNames(args: readonly string[]): Promise<string[]> 
 /** What the last of the words is: `['bootwire', 'client', 'show', 'cl']` ends in a client. */
 export function expectedNames(words: readonly string[]): NameKind | undefined {
   const [, group, action = '', ...typed] = words
+  if (group === 'boots') return words.length === 3 ? 'client' : undefined
   if (typed.length === 0) return undefined
   if (group === 'vdisk' && VDISK_ACTIONS.has(action) && typed.length === 1) return 'vdisk'
   if (group !== 'client' || !CLIENT_ACTIONS.has(action)) return undefined

@@ -44,7 +44,7 @@ function createCli(args: readonly string[], terminal: Terminal) {
       .example('$0 vdisk import debian.img', 'make a vDisk of an image')
       .example('$0 client approve client-1 --vdisk debian', 'let a machine boot it')
       .example('source <($0 completion)', 'completion for this shell')
-      .demandCommand(1, 'Which command? See --help')
+      .demandCommand(1, 'Which command?')
       // A command line that is being completed is unfinished by nature.
       .strict(!args.includes('--get-yargs-completions'))
       .recommendCommands()

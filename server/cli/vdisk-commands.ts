@@ -22,7 +22,7 @@ export function vdiskCommands(cli: Cli, terminal: Terminal): Cli {
       .reduce((cli, add) => add(cli, terminal), cli)
       .example('$0 vdisk import debian.img', 'make a vDisk of an image')
       .example('$0 vdisk ls', 'what there is')
-      .demandCommand(1, 'Which vdisk command? See --help'),
+      .demandCommand(1, 'Which vdisk command?'),
   )
 }
 

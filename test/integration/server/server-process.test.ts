@@ -97,6 +97,7 @@ describe('bootwire', TIMEOUT, () => {
       '--unknown-clients',
       'vdisk:one',
     )
+    assert.match(server.log(), /warn .*no vDisk "one"/)
     await server.run('vdisk', 'import', image, '--kernel-optional')
     const again = await server.run('vdisk', 'import', image, '--kernel-optional')
     assert.match(again.stderr, /BW-E105/)
@@ -105,7 +106,7 @@ describe('bootwire', TIMEOUT, () => {
     await agent.nextMessage('identity')
     agent.say({ kind: 'open', vdisk: 'one' })
     await agent.nextMessage('opened')
-    assert.match((await server.run('vdisk', 'rm', 'one')).stderr, /BW-E107.*assigned/)
+    assert.match((await server.run('vdisk', 'rm', 'one')).stderr, /BW-E107.*assigned to client-1;/)
     assert.match((await server.run('vdisk', 'rm', 'one', '--force')).stderr, /BW-E107.*running/)
     assert.match((await server.run('client', 'rm', 'client-1')).stderr, /BW-E107/)
     agent.socket.close()

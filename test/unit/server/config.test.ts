@@ -15,6 +15,7 @@ it('serveConfig() names the option that is wrong', () => {
     [{ httpPort: 65_536 }, /--http-port 65536/],
     [{ httpPort: Number.NaN }, /--http-port NaN/],
     [{ tlsPort: -1 }, /--tls-port -1/],
+    [{ httpPort: 8443 }, /port 8443 for both --http-port and --tls-port/],
     [{ menuSeconds: 1.5 }, /--menu-seconds 1\.5/],
     [{ kernelParameters: 'a || b' }, /kernel parameters "a \|\| b"/],
     [{ hostnamePattern: 'x' }, /--hostname-pattern "x"/],

@@ -107,11 +107,24 @@ it('nameOfFile() makes the name of a vDisk', () => {
 })
 
 it('expectedNames() knows where clients and vDisks stand', () => {
-  const kinds = ['client show x', 'client assign x y', 'client assign x y z', 'vdisk rm d'].map(
-    (line) => expectedNames(['bootwire', ...line.split(' ')]),
-  )
-  assert.deepEqual(kinds, ['client', 'vdisk', 'vdisk', 'vdisk'])
-  for (const line of ['client', 'client a', 'vdisk import f', 'client rename x y', 'serve x y']) {
+  const lines = [
+    'client show x',
+    'client assign x y',
+    'client assign x y z',
+    'vdisk rm d',
+    'boots x',
+  ]
+  const kinds = lines.map((line) => expectedNames(['bootwire', ...line.split(' ')]))
+  assert.deepEqual(kinds, ['client', 'vdisk', 'vdisk', 'vdisk', 'client'])
+  const others = [
+    'client',
+    'client a',
+    'vdisk import f',
+    'client rename x y',
+    'serve x y',
+    'boots x y',
+  ]
+  for (const line of others) {
     assert.equal(expectedNames(['bootwire', ...line.split(' ')]), undefined, line)
   }
 })
