@@ -48,9 +48,11 @@ export class Boot {
     this.#update({ lastStatus })
   }
 
-  noticed(notice: BootRecord['notices'][number]): void {
-    if (this.#record.notices.length >= NOTICES_KEPT_MAX) return
+  /** Returns false when there are enough of them and this one is not kept. */
+  noticed(notice: BootRecord['notices'][number]): boolean {
+    if (this.#record.notices.length >= NOTICES_KEPT_MAX) return false
     this.#update({ notices: [...this.#record.notices, notice] })
+    return true
   }
 
   ended(end: Exclude<BootRecord['end'], 'running'>, endedAtMs: number): void {

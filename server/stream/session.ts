@@ -48,6 +48,9 @@ import { offersFor, permittedVersion } from './vdisk-access.ts'
  */
 const MESSAGES_WAITING_MAX = 64
 
+/** How the log calls the level of a client's notice. */
+const LOG_METHOD = { info: 'info', warning: 'warn', error: 'error' } as const
+
 /** The connection, as far as a session knows it. */
 export interface SessionSocket {
   /** `sent` is called when the network layer is done with the bytes, also after a failure. */
@@ -192,9 +195,12 @@ export class Session implements TableSession {
         const { kind: _, ...status } = message
         return boot.reported(status)
       }
-      case 'notice':
-        this.#log.warn({ level: message.level, notice: message.message }, 'notice of the client')
-        return boot.noticed({ atMs: nowMs, level: message.level, message: message.message })
+      case 'notice': {
+        const { level, message: text } = message
+        // Only what is kept, so that no client fills the server's disk with its log.
+        if (!boot.noticed({ atMs: nowMs, level, message: text })) return
+        return this.#log[LOG_METHOD[level]]({ notice: text }, 'notice of the client')
+      }
       case 'bye':
         return this.#bye(message.reason)
     }

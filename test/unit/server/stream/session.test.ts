@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { silentLog } from '#server/log.ts'
+import { createLog, silentLog } from '#server/log.ts'
 import { FramePool } from '#server/stream/frame-pool.ts'
 import { Session } from '#server/stream/session.ts'
 import { encodeMessage } from '#shared/wire/codec.ts'
@@ -16,13 +16,13 @@ class Agent {
   readonly socket = new FakeSessionSocket()
   readonly session: Session
 
-  constructor(core: TestCore) {
+  constructor(core: TestCore, log = silentLog()) {
     this.session = new Session(this.socket, ADDRESS, {
       ...core,
       frames: new FramePool(),
       settings: { serverName: 'server', menuSeconds: 10 },
       now: () => core.clock.nowMs,
-      log: silentLog(),
+      log,
     })
   }
 
@@ -408,6 +408,24 @@ describe('the record of the boot', () => {
     assert.equal(boot.startedAtMs, START_MS - 4000)
     assert.equal(boot.wireBytes, agent.socket.sentBytes)
     assert.equal(boot.vdisk, 'debian')
+  })
+
+  it('logs notices at their level, as many as it keeps', async () => {
+    const lines: string[] = []
+    const log = createLog({ json: false, level: 'info' }, (line) => lines.push(line))
+    const agent = new Agent(await createOpenCore(), log)
+    await agent.greet()
+    for (const level of ['info', 'warning', 'error'] as const) {
+      agent.say({ kind: 'notice', level, message: `said as ${level}` })
+    }
+    for (let n = 0; n < 50; n += 1) agent.say({ kind: 'notice', level: 'info', message: 'again' })
+    agent.say({ kind: 'bye', reason: 'poweroff' })
+    await agent.socket.nextClose()
+    const told = lines.filter((line) => line.includes('notice of the client'))
+    assert.equal(told.length, 50)
+    for (const [at, level] of ['info', 'warn', 'error'].entries()) {
+      assert.match(told[at] ?? '', new RegExp(`Z ${level} +notice.*said as ${level}`))
+    }
   })
 
   it('keeps status and notices, the latter bounded', async () => {
