@@ -41,6 +41,12 @@ const RETRY_SECONDS = 10
 const CLIENT_PARAMETERS =
   'rootfstype=ramfs ip=${netX/ip}::${netX/gateway}:${netX/netmask}:::none:${netX/dns} BOOTIF=01-${netX/mac:hexhyp}'
 
+/**
+ * No swap (systemd.directives(7)), which installed systems have in their fstab: the write cache is
+ * memory that would be swapped out to the disk that it holds the writes of, and both wait for ever.
+ */
+const SYSTEM_PARAMETERS = 'systemd.swap=0'
+
 /** Screen and serial line alike; systemd's own messages go to the last. */
 const CONSOLE_PARAMETERS = 'console=tty0 console=ttyS0,115200 quiet'
 
@@ -67,6 +73,7 @@ export function renderKernelScript(script: KernelScript): string {
   const args = [
     ...initrds.map(({ name }) => `initrd=${name}`),
     CLIENT_PARAMETERS,
+    SYSTEM_PARAMETERS,
     CONSOLE_PARAMETERS,
     script.kernelParameters.trim(),
     renderBootParameters(parameters),
