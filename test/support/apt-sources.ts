@@ -31,12 +31,23 @@ export async function readSourcesFiles(folder = '/etc/apt'): Promise<SourcesFile
   return files
 }
 
+/** A release, what has been corrected since, and its names before Debian 11. */
+const SUITES = ['', '-updates', '-security', '/updates']
+
+/** The release as it came out last, without what has been corrected since. */
+export const RELEASE_POCKET: readonly string[] = ['']
+
 /**
  * Returns the sources of binary packages of one release (`bookworm`, `bookworm-security`, but not
- * its backports), each style as one text that stands for itself.
+ * its backports), each style as one text that stands for itself. `suites`: what follows the name of
+ * the release in those that are wanted.
  */
-export function sourcesOfRelease(files: readonly SourcesFile[], codename: string): SourcesFile[] {
-  const isWanted = (suite: string) => SUITES.some((ending) => suite === codename + ending)
+export function sourcesOfRelease(
+  files: readonly SourcesFile[],
+  codename: string,
+  suites: readonly string[] = SUITES,
+): SourcesFile[] {
+  const isWanted = (suite: string) => suites.some((ending) => suite === codename + ending)
   return files
     .map(({ style, text }) => ({
       style,
@@ -44,9 +55,6 @@ export function sourcesOfRelease(files: readonly SourcesFile[], codename: string
     }))
     .filter(({ text }) => text !== '')
 }
-
-/** A release, what has been corrected since, and its names before Debian 11. */
-const SUITES = ['', '-updates', '-security', '/updates']
 
 /** `deb [options] URI SUITE COMPONENT…` */
 const ONE_LINE = /^deb\s+(?:\[[^\]]*\]\s+)?\S+\s+(?<suite>\S+)/

@@ -31,21 +31,41 @@ const LEFT_OUT = ['/usr/share/man/*', '/usr/share/locale/*', '/usr/share/doc/*']
 
 const CUSTOMIZE = join(import.meta.dirname, 'vdisk-system.sh')
 
+/** What makes a system another one than the tests' and the demo's. */
+export interface RootfsRecipe {
+  /** Stands in the folder's name. */
+  readonly label: string
+  /** Installed besides the packages every system has. */
+  readonly packages: readonly string[]
+  readonly kernel: 'virtual' | 'full'
+  /** Suites of the release, as `sourcesOfRelease` takes them; all when it is not said. */
+  readonly suites?: readonly string[]
+  /** Script that runs last, after the one that makes a vDisk of it, with the root's path. */
+  readonly customize?: string
+}
+
+const MINIMAL: RootfsRecipe = { label: '', packages: [], kernel: 'virtual' }
+
 /** Builds the system when it is not there; `onBuild` is told before that. */
-export async function ensureRootfs(onBuild: () => void = () => undefined): Promise<Rootfs> {
+export async function ensureRootfs(
+  onBuild: () => void = () => undefined,
+  recipe: RootfsRecipe = MINIMAL,
+): Promise<Rootfs> {
   const system = await readHostSystem()
-  const sources = sourcesOfRelease(await readSourcesFiles(), system.codename)
+  const sources = sourcesOfRelease(await readSourcesFiles(), system.codename, recipe.suites)
   if (sources.length === 0) {
     throw new Error(`Cannot install ${system.codename}: no apt source of this machine offers it`)
   }
-  const customize = await readFile(CUSTOMIZE, 'utf8')
-  const packages = [...PACKAGES, system.virtualKernel]
-  const key = recipeKey({ system, sources, packages, LEFT_OUT, customize })
-  const name = `${system.id}-${system.version}`
+  const kernel = recipe.kernel === 'virtual' ? system.virtualKernel : system.fullKernel
+  const packages = [...PACKAGES, ...recipe.packages, kernel]
+  const scripts = [CUSTOMIZE, ...(recipe.customize === undefined ? [] : [recipe.customize])]
+  const texts = await Promise.all(scripts.map(async (path) => await readFile(path, 'utf8')))
+  const key = recipeKey({ system, sources, packages, LEFT_OUT, customize: texts.join('') })
+  const name = `${system.id}-${system.version}${recipe.label === '' ? '' : `-${recipe.label}`}`
   const folder = join(CACHE_FOLDER, 'images', `${name}-${key}`)
   const tarPath = await ensureBuilt(join(folder, 'rootfs.tar'), async (path) => {
     onBuild()
-    await install(path, { system, sources, packages })
+    await install(path, { system, sources, packages, scripts })
   })
   return { system, name, folder, tarPath }
 }
@@ -56,16 +76,17 @@ async function install(
     readonly system: HostSystem
     readonly sources: readonly SourcesFile[]
     readonly packages: readonly string[]
+    readonly scripts: readonly string[]
   },
 ): Promise<void> {
-  const { system, sources, packages } = recipe
+  const { system, sources, packages, scripts } = recipe
   const settings = transportSettings(await runProgram('apt-config', ['dump']))
   await runProgram('mmdebstrap', [
     '--variant=minbase',
     `--include=${packages.join(',')}`,
     ...settings.map((setting) => `--aptopt=${setting}`),
     ...LEFT_OUT.map((path) => `--dpkgopt=path-exclude=${path}`),
-    `--customize-hook=${CUSTOMIZE}`,
+    ...scripts.map((path) => `--customize-hook=${path}`),
     '--format=tar',
     system.codename,
     tarPath,
