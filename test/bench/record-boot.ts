@@ -1,0 +1,159 @@
+/**
+ * Records what a boot reads: the image is served to QEMU over NBD by nbdkit, which logs every request;
+ * what the machine writes goes to a temporary layer above the image. The firmware is not asked: kernel
+ * and initrd come from QEMU, as they come from iPXE in a boot by network, and are not in the record.
+ *
+ * A record is a text of lines, `at_ms op offset_bytes size_bytes` parted by tabs, the first one naming
+ * the columns; times count from the first access. It is kept beside the image.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { invariant } from '#shared/invariant.ts'
+import { chooseAccelerator } from '#test/support/accelerator.ts'
+import { CACHE_FOLDER, ensureBuilt } from '#test/support/build-cache.ts'
+import { eventually } from '#test/support/eventually.ts'
+import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
+import { BOOT_TIMEOUT_MS } from '#test/support/virtual-machine.ts'
+import { VmConsole } from '#test/support/vm-console.ts'
+import { say } from './report.ts'
+
+export interface BootRecipe {
+  /** A bare file system. */
+  readonly image: string
+  readonly kernel: string
+  readonly initrd: string
+  readonly memoryMiB: number
+  /** What the serial console shows when the boot is over. */
+  readonly upPattern: RegExp
+}
+
+export interface BootAccess {
+  /** Since the first access. */
+  readonly atMs: number
+  readonly op: 'read' | 'write'
+  readonly offsetBytes: number
+  readonly sizeBytes: number
+}
+
+const COLUMNS = 'at_ms\top\toffset_bytes\tsize_bytes'
+
+/** Both screens, since X runs on one and we read the other; an image for the benches has no fstab. */
+const CMDLINE = 'root=/dev/vda rw console=tty0 console=ttyS0'
+
+/** As `virtual-machine.ts` has it: the translated code of a whole boot fits. */
+const TCG = 'tcg,thread=multi,tb-size=512'
+
+/** A desktop on an emulated processor takes several times what a login prompt takes. */
+const DESKTOP_TIMEOUT_MS = 3 * BOOT_TIMEOUT_MS
+
+/** Boots the image when that was not recorded yet. */
+export async function ensureBootRecord(recipe: BootRecipe): Promise<BootAccess[]> {
+  const path = await ensureBuilt(`${recipe.image}.boot.tsv`, async (path) => {
+    say(`recording a boot of ${recipe.image}`)
+    const lines = (await recordBoot(recipe)).map(({ atMs, op, offsetBytes, sizeBytes }) =>
+      [atMs, op, offsetBytes, sizeBytes].join('\t'),
+    )
+    await writeFile(path, [COLUMNS, ...lines, ''].join('\n'))
+  })
+  return parseRecord(await readFile(path, 'utf8'))
+}
+
+/** @throws when the text is not a record */
+export function parseRecord(text: string): BootAccess[] {
+  const [head, ...lines] = text.trimEnd().split('\n')
+  invariant(head === COLUMNS, `a record of a boot begins with "${COLUMNS}", not with "${head}"`)
+  return lines.map((line) => {
+    const [atMs, op, offsetBytes, sizeBytes] = line.split('\t')
+    invariant(op === 'read' || op === 'write', `an access is read or write: "${line}"`)
+    return {
+      atMs: Number(atMs),
+      op,
+      offsetBytes: Number(offsetBytes),
+      sizeBytes: Number(sizeBytes),
+    }
+  })
+}
+
+async function recordBoot(recipe: BootRecipe): Promise<BootAccess[]> {
+  await using folder = await createTemporaryFolder()
+  const socket = join(folder.path, 'nbd.sock')
+  const log = join(folder.path, 'nbd.log')
+  const server = start(
+    [
+      ['nbdkit', '-f', '-U', socket, '--filter=log', '--filter=cow'],
+      ['file', recipe.image, `logfile=${log}`],
+    ].flat(),
+  )
+  try {
+    await eventually(
+      'nbdkit listens',
+      async () => (await stat(socket).catch(() => undefined))?.isSocket() ?? false,
+    )
+    await bootUntilUp(recipe, socket)
+  } finally {
+    await stop(server)
+  }
+  return parseLog(await readFile(log, 'utf8'))
+}
+
+async function bootUntilUp(recipe: BootRecipe, socket: string): Promise<void> {
+  const accelerator = await chooseAccelerator(recipe.kernel)
+  const machine = start(
+    [
+      ['qemu-system-x86_64', '-accel', accelerator === 'tcg' ? TCG : accelerator, '-cpu', 'max'],
+      ['-smp', '2', '-m', String(recipe.memoryMiB), '-nic', 'none', '-no-reboot'],
+      ['-vga', 'std', '-display', 'none', '-monitor', 'none', '-serial', 'stdio'],
+      ['-kernel', recipe.kernel, '-initrd', recipe.initrd, '-append', CMDLINE],
+      ['-drive', `file=nbd:unix:${socket},format=raw,if=virtio`],
+    ].flat(),
+  )
+  const logs = join(CACHE_FOLDER, 'logs')
+  await mkdir(logs, { recursive: true })
+  const log = join(logs, `record-${basename(dirname(recipe.image))}.log`)
+  const console = new VmConsole(log, () => undefined)
+  machine.stdout?.on('data', (bytes: Buffer) => console.receive(bytes))
+  machine.once('exit', () => console.end('QEMU ended'))
+  try {
+    await console.expect(recipe.upPattern, { timeoutMs: DESKTOP_TIMEOUT_MS })
+  } finally {
+    await stop(machine)
+  }
+}
+
+/** Starts a program that ends with this one. */
+function start(command: readonly string[]): ChildProcess {
+  return spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const gone = once(child, 'exit')
+  child.kill('SIGTERM')
+  await gone
+}
+
+/** `2026-11-25 23:40:00.123456 connection=1 Read id=7 offset=0x1000 count=0x2000 ...` */
+const LOGGED =
+  /^(?<date>\S+) (?<time>\S+) connection=\d+ (?<op>Read|Write) id=\d+ offset=0x(?<offset>[0-9a-f]+) count=0x(?<count>[0-9a-f]+)/
+
+/** nbdkit's log, of which each request is one line and each answer another. */
+export function parseLog(log: string): BootAccess[] {
+  let firstMs = Number.NaN
+  return log.split('\n').flatMap((line) => {
+    const { date, time, op, offset = '', count = '' } = LOGGED.exec(line)?.groups ?? {}
+    if (op === undefined) return []
+    const atMs = Date.parse(`${date}T${time}Z`)
+    if (Number.isNaN(firstMs)) firstMs = atMs
+    const access: BootAccess = {
+      atMs: atMs - firstMs,
+      op: op === 'Read' ? 'read' : 'write',
+      offsetBytes: Number.parseInt(offset, 16),
+      sizeBytes: Number.parseInt(count, 16),
+    }
+    return [access]
+  })
+}
