@@ -133,7 +133,7 @@ async function ensureImported(
   say(`importing ${formatBytes(image.sizeBytes)} as vDisk ${image.vdisk}`)
   const options = ['--name', image.vdisk, '--title', image.title]
   const imported = await server.run('vdisk', 'import', image.path, ...options)
-  if (imported.status !== 0) throw new Error(imported.stderr.trim())
+  if (imported.status !== 0) throw new Error(failureIn(imported.stderr))
   return await server.json<VDiskView>('vdisk', 'show', image.vdisk)
 }
 
@@ -141,8 +141,18 @@ async function ensureImported(
 async function assignToKnownClients(server: ServerProcess, vdisk: string): Promise<void> {
   for (const { id } of await server.json<ClientView[]>('client', 'ls')) {
     const assigned = await server.run('client', 'assign', id, vdisk, '--only')
-    if (assigned.status !== 0) throw new Error(assigned.stderr.trim())
+    if (assigned.status !== 0) throw new Error(failureIn(assigned.stderr))
   }
+}
+
+/** Why a command failed; before it says so, it says what it does. */
+export function failureIn(stderr: string): string {
+  return (
+    stderr
+      .trim()
+      .split(/^bootwire: /m)
+      .at(-1) ?? ''
+  )
 }
 
 function kernelOf({ name, versions }: VDiskView): string {
