@@ -23,8 +23,9 @@ export class CuttableNetwork implements AsyncDisposable {
     return new CuttableNetwork(server, targetPort)
   }
 
+  /** Not by `resetAndDestroy`: with bytes on their way, Node 24 hangs in it at its exit. */
   cut(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy()
+    for (const socket of this.#sockets) socket.destroy()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -38,7 +39,7 @@ export class CuttableNetwork implements AsyncDisposable {
     let roomBytes = this.cutAfterBytes
     server.on('data', (bytes) => {
       agent.write(bytes.subarray(0, roomBytes), () => {
-        if (roomBytes <= 0) agent.resetAndDestroy()
+        if (roomBytes <= 0) agent.destroy()
       })
       roomBytes = Math.max(0, roomBytes - bytes.length)
     })
