@@ -45,6 +45,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   shutdown: 'shutdown',
   'network.sh': 'usr/lib/bootwire/network.sh',
   'udhcpc.sh': 'usr/lib/bootwire/udhcpc.sh',
+  'keep-network.sh': 'usr/lib/bootwire/keep-network.sh',
   'coldplug.sh': 'usr/lib/bootwire/coldplug.sh',
   'start-agent.sh': 'usr/lib/bootwire/start-agent.sh',
 }
