@@ -87,6 +87,7 @@ export class AdminServer {
       }
       write({ result: await this.#run(match, url, body, response, progress) })
     } catch (error) {
+      if (response.destroyed) return // whoever asked is gone, and that is why it failed
       write({ error: this.#errorView(error) })
     }
     response.end()

@@ -1,6 +1,7 @@
 /** Asks the running server, over its administration socket. */
 import { type IncomingMessage, request } from 'node:http'
 import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import type {
   AnswerLine,
   ErrorView,
@@ -22,10 +23,7 @@ export class AdminClient {
   /** @throws {BootwireError} SERVER_NOT_RUNNING, PERMISSION_DENIED, or what the server answers */
   async ask<Result>(method: Method, path: string, body?: unknown): Promise<Result> {
     const response = await this.#send(method, path, body)
-    response.setEncoding('utf8')
-    let text = ''
-    for await (const part of response) text += part as string
-    const answer = parseAnswer(text)
+    const answer = parseAnswer(await wholeText(response))
     if (response.statusCode !== 200) throw errorOf(answer as ErrorView)
     return answer as Result
   }
@@ -36,8 +34,8 @@ export class AdminClient {
     onProgress: (progress: ImportProgress) => void,
   ): Promise<ImportResult> {
     const response = await this.#send('POST', '/vdisks', body)
-    for await (const text of createInterface({ input: response })) {
-      const line = parseAnswer(text) as AnswerLine<ImportProgress, ImportResult> | ErrorView
+    for await (const json of linesOf(response)) {
+      const line = parseAnswer(json) as AnswerLine<ImportProgress, ImportResult> | ErrorView
       if ('result' in line) return line.result
       if ('error' in line) throw errorOf(line.error)
       if ('code' in line) throw errorOf(line)
@@ -51,11 +49,11 @@ export class AdminClient {
 
   #send(method: Method, path: string, body: unknown): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const text = body === undefined ? '' : JSON.stringify(body)
-      const headers = { 'content-length': Buffer.byteLength(text) }
+      const json = body === undefined ? '' : JSON.stringify(body)
+      const headers = { 'content-length': Buffer.byteLength(json) }
       request({ socketPath: this.#socketPath, method, path, headers, agent: false }, resolve)
         .on('error', (error) => reject(this.#connectionFailure(error)))
-        .end(text)
+        .end(json)
     })
   }
 
@@ -70,9 +68,28 @@ export class AdminClient {
   }
 }
 
-function parseAnswer(text: string): unknown {
+async function wholeText(response: IncomingMessage): Promise<string> {
   try {
-    return JSON.parse(text)
+    return await text(response)
+  } catch (cause) {
+    throw new BootwireError('SERVER_NOT_RUNNING', 'Cannot read the answer: the server stopped', {
+      cause,
+    })
+  }
+}
+
+/** The lines that came, also when the server stopped before the last: who reads misses the result. */
+async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  try {
+    yield* createInterface({ input: response })
+  } catch {
+    // A connection that breaks is the end.
+  }
+}
+
+function parseAnswer(json: string): unknown {
+  try {
+    return JSON.parse(json)
   } catch (cause) {
     throw new BootwireError('INTERNAL', 'Cannot read the answer: it is not JSON', { cause })
   }

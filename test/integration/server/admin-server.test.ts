@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdir, stat, writeFile } from 'node:fs/promises'
-import { request } from 'node:http'
+import { createServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -8,7 +9,7 @@ import { AdminServer } from '#server/admin/admin-server.ts'
 import { clientRoutes } from '#server/admin/client-routes.ts'
 import { type Importer, vdiskRoutes } from '#server/admin/vdisk-routes.ts'
 import { AdminClient } from '#server/cli/admin-client.ts'
-import { silentLog } from '#server/log.ts'
+import { createLog, silentLog } from '#server/log.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { createTestCore, imageOf, type TestCore } from '#test/support/server-core.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
@@ -26,13 +27,13 @@ function importerOf(core: TestCore): Importer {
   }
 }
 
-async function startAdmin(importImage?: Importer) {
+async function startAdmin(importImage?: Importer, log = silentLog()) {
   const folder = await createTemporaryFolder()
   const core = createTestCore()
-  const services = { ...core, importImage: importImage ?? importerOf(core), log: silentLog() }
+  const services = { ...core, importImage: importImage ?? importerOf(core), log }
   const path = join(folder.path, 'admin.sock')
   const routes = [...vdiskRoutes(services), ...clientRoutes(services)]
-  const admin = await AdminServer.listen(path, routes, silentLog())
+  const admin = await AdminServer.listen(path, routes, log)
   return {
     core,
     path,
@@ -72,6 +73,7 @@ describe('an import', TIMEOUT, () => {
 
   it('ends, leaving nothing, when whoever asked for it is gone', async () => {
     let aborted = false
+    const lines: string[] = []
     await using admin = await startAdmin(
       (_request, _onProgress, signal) =>
         new Promise((_resolve, reject) => {
@@ -80,6 +82,7 @@ describe('an import', TIMEOUT, () => {
             reject(new Error('aborted'))
           })
         }),
+      createLog({ json: false, level: 'error' }, (line) => lines.push(line)),
     )
     const body = JSON.stringify(image)
     const socket = connect(admin.path)
@@ -97,6 +100,29 @@ describe('an import', TIMEOUT, () => {
       const release = await admin.core.catalog.reserve('one').catch(() => undefined)
       release?.()
       return release !== undefined
+    })
+    assert.deepEqual(lines, [], 'nothing failed')
+  })
+
+  it('is told as what it is when the server stops, not as a bug', async () => {
+    await using folder = await createTemporaryFolder()
+    const path = join(folder.path, 'admin.sock')
+    await using dying = createServer((_request, response) => {
+      const line = { progress: { stage: 'storing', doneBytes: 1, totalBytes: 2 } }
+      response.write(`${JSON.stringify(line)}\n`, () => response.destroy())
+    })
+    dying.listen(path)
+    await once(dying, 'listening')
+    const stages: string[] = []
+    const client = new AdminClient(path)
+    await assert.rejects(
+      client.importVDisk(image, ({ stage }) => stages.push(stage)),
+      { code: 'SERVER_NOT_RUNNING', message: /the server stopped/ },
+    )
+    assert.deepEqual(stages, ['storing'])
+    await assert.rejects(client.ask('GET', '/vdisks'), {
+      code: 'SERVER_NOT_RUNNING',
+      message: /the server stopped/,
     })
   })
 
