@@ -7,7 +7,6 @@ import { NbdError } from '../node-nbd/block-device.ts'
 
 export const BLOCK_BYTES = 4096
 export const SECTOR_BYTES = 512
-export const SECTORS_PER_BLOCK: number = BLOCK_BYTES / SECTOR_BYTES
 
 /** A block number is kept in 31 bits: vDisks reach 8 TiB. */
 export const BLOCKS_MAX: number = 2 ** 31

@@ -79,7 +79,6 @@ export const EXTENT_FLAG = { hole: 1, zero: 2 } as const
 
 export const REQUEST_BYTES = 28
 export const SIMPLE_REPLY_BYTES = 16
-export const STRUCTURED_REPLY_BYTES = 20
 
 /** Longest string the protocol allows. */
 export const STRING_BYTES_MAX = 4096

@@ -22,7 +22,6 @@ export const EXTRA_ARCHIVE = 'extra.img'
 export const KERNEL_DESCRIPTION = 'kernel.json'
 
 const SERVED_FILES = [KERNEL_IMAGE, MODULES_ARCHIVE, EXTRA_ARCHIVE] as const
-export type KernelFile = (typeof SERVED_FILES)[number]
 
 const descriptionSchema = v.object({
   format: v.literal(1),

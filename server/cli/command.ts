@@ -10,10 +10,6 @@ export interface CommonOptions {
   readonly socket?: string | undefined
 }
 
-export interface ReadOptions extends CommonOptions {
-  readonly json: boolean
-}
-
 export type Cli = Argv<CommonOptions>
 
 /** The command line itself is wrong: exit status 2, and a hint at --help. */

@@ -19,7 +19,3 @@ export const BOOT_PHASES = [
 ] as const
 
 export type BootPhase = (typeof BOOT_PHASES)[number]
-
-export function isBootPhase(value: unknown): value is BootPhase {
-  return BOOT_PHASES.includes(value as BootPhase)
-}
