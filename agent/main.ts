@@ -4,11 +4,11 @@
  * (`resume.json`) it goes on where its predecessor was.
  */
 import { describeError } from '#shared/errors.ts'
-import { formatBytes } from '#shared/units.ts'
 import type { OverlayNotice } from './block/open-overlay.ts'
 import { RAM_TIER_BYTES_DEFAULT } from './block/ram-tier.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
+import { overlayMessage } from './boot/overlay-message.ts'
 import { type Resume, readResume } from './boot/resume-file.ts'
 import { writeRootEnv } from './boot/root-env.ts'
 import { RunFolder } from './boot/run-folder.ts'
@@ -77,17 +77,9 @@ async function attachVdisk(
 }
 
 function tell(session: AgentSession, notice: OverlayNotice): void {
-  if (notice.kind === 'chunk-unreadable') {
-    session.notice(
-      'error',
-      `Cannot read chunk ${notice.chunkIndex}: ${describeError(notice.error)}`,
-    )
-    return
-  }
-  const { percent, usedBytes, limitBytes } = notice
-  const text = `The write cache is ${percent} % full: ${formatBytes(usedBytes)} of ${formatBytes(limitBytes)}`
-  session.notice('warning', text)
-  consoles.announce(text)
+  const { level, text, isForScreen } = overlayMessage(notice)
+  session.notice(level, text)
+  if (isForScreen) consoles.announce(text)
 }
 
 /** With a root to serve the next agent goes on; without one, /init shows what is wrong. */

@@ -1,0 +1,24 @@
+/** What the block layers notice, in words: for the server, and for whoever sits at the machine. Pure. */
+import { BootwireError, describeError } from '#shared/errors.ts'
+import { formatBytes } from '#shared/units.ts'
+import type { OverlayNotice } from '../block/open-overlay.ts'
+
+export interface OverlayMessage {
+  readonly level: 'warning' | 'error'
+  readonly text: string
+  /** Whether the person at the machine can do something about it. */
+  readonly isForScreen: boolean
+}
+
+export function overlayMessage(notice: OverlayNotice): OverlayMessage {
+  if (notice.kind === 'chunk-unreadable') {
+    const text = `Cannot read chunk ${notice.chunkIndex}: ${describeError(notice.error)}`
+    return { level: 'error', text, isForScreen: false }
+  }
+  const { percent, usedBytes, limitBytes } = notice
+  const text = `The write cache is ${percent} % full: ${formatBytes(usedBytes)} of ${formatBytes(limitBytes)}`
+  if (percent < 100) return { level: 'warning', text, isForScreen: true }
+  // From here on writes fail.
+  const full = describeError(new BootwireError('WRITE_CACHE_FULL', text))
+  return { level: 'error', text: full, isForScreen: true }
+}

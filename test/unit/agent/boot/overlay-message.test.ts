@@ -1,0 +1,28 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { overlayMessage } from '#agent/boot/overlay-message.ts'
+import { BootwireError } from '#shared/errors.ts'
+import { MiB } from '#shared/units.ts'
+
+const FILLING = { kind: 'write-cache-filling', limitBytes: 100 * MiB } as const
+
+it('overlayMessage() warns of a write cache that fills', () => {
+  assert.deepEqual(overlayMessage({ ...FILLING, percent: 75, usedBytes: 75 * MiB }), {
+    level: 'warning',
+    text: 'The write cache is 75 % full: 75.0 MiB of 100.0 MiB',
+    isForScreen: true,
+  })
+})
+
+it('overlayMessage() says what to do when the write cache is full', () => {
+  const { level, text } = overlayMessage({ ...FILLING, percent: 100, usedBytes: 100 * MiB })
+  assert.equal(level, 'error')
+  assert.match(text, /^BW-E407 The write cache is 100 % full.*\n {2}Restart the client/)
+})
+
+it('overlayMessage() tells the server of a chunk that cannot be read', () => {
+  const error = new BootwireError('CHUNK_CORRUPT', 'it does not decode')
+  const message = overlayMessage({ kind: 'chunk-unreadable', chunkIndex: 7, error })
+  assert.deepEqual([message.level, message.isForScreen], ['error', false])
+  assert.match(message.text, /^Cannot read chunk 7: BW-E210 it does not decode/)
+})
