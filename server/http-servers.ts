@@ -2,6 +2,7 @@
 import { createServer, type Server as HttpServer } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
+import { peerAddress } from './peer-address.ts'
 import type { ServerKey } from './tls/server-key.ts'
 
 export interface HttpTimeouts {
@@ -26,6 +27,12 @@ export const HTTP_TIMEOUTS: HttpTimeouts = {
 
 /** Sockets at once per listener: a full site's agents, and as many again that boot. */
 const CONNECTIONS_MAX = 20_000
+
+/**
+ * Sockets of one address: a class room behind one router, each machine with its stream and a download.
+ * A download that nobody reads holds half a MiB, which one machine must not multiply at will.
+ */
+export const CONNECTIONS_PER_ADDRESS_MAX = 512
 
 export function createBootServer(timeouts: HttpTimeouts = HTTP_TIMEOUTS): HttpServer {
   return bounded(createServer(httpOptions(timeouts)), timeouts)
@@ -79,9 +86,21 @@ const socketsByServer = new WeakMap<HttpServer | TlsServer, Set<Socket>>()
 
 function followSockets(server: HttpServer | TlsServer): void {
   const sockets = new Set<Socket>()
+  const countByAddress = new Map<string, number>()
+  const count = (address: string, change: number): number => {
+    const counted = (countByAddress.get(address) ?? 0) + change
+    if (counted > 0) countByAddress.set(address, counted)
+    else countByAddress.delete(address)
+    return counted
+  }
   socketsByServer.set(server, sockets)
   server.on('connection', (socket: Socket) => {
+    const address = peerAddress(socket)
     sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
+    socket.once('close', () => {
+      sockets.delete(socket)
+      count(address, -1)
+    })
+    if (count(address, 1) > CONNECTIONS_PER_ADDRESS_MAX) socket.destroy()
   })
 }

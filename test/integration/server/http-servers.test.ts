@@ -6,6 +6,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { after, before, describe, it } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import {
+  CONNECTIONS_PER_ADDRESS_MAX,
   closeServer,
   createAgentServer,
   createBootServer,
@@ -13,6 +14,7 @@ import {
 } from '#server/http-servers.ts'
 import { listen } from '#server/listening.ts'
 import { ensureServerKey } from '#server/tls/server-key.ts'
+import { eventually } from '#test/support/eventually.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 const SHORT = {
@@ -81,6 +83,31 @@ describe('the public listeners', TIMEOUT, () => {
     assert.match(await text(secure), /answer$/)
   })
 })
+
+it(
+  'a listener takes no more connections of one address than a class room makes',
+  TIMEOUT,
+  async () => {
+    const server = createBootServer()
+    server.on('request', (_request, response) => response.end('answer'))
+    const port = await listen(server, { address: '127.0.0.1', port: 0, option: '--port' })
+    const request = 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
+    const sockets = Array.from({ length: CONNECTIONS_PER_ADDRESS_MAX }, () =>
+      connect(port, '127.0.0.1'),
+    )
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')))
+    const onceMore = connect(port, '127.0.0.1')
+    onceMore.write(request)
+    assert.equal(await text(onceMore), '')
+    for (const socket of sockets) socket.destroy()
+    await eventually('there is room again', async () => {
+      const socket = connect(port, '127.0.0.1')
+      socket.write(request)
+      return (await text(socket)).endsWith('answer')
+    })
+    await closeServer(server)
+  },
+)
 
 it('closeServer() cuts connections that have not finished their handshake', TIMEOUT, async () => {
   await using folder = await createTemporaryFolder()
