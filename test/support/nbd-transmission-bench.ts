@@ -2,6 +2,8 @@
  * A transmission phase without socket and threads, over a device of 1 MiB: block 0 is 0x11, block 2
  * is 0x33, block 8 fails with ENOSPC, block 9 is cold; all else is zero.
  */
+
+import type { ReplySink } from '#agent/node-nbd/block-device.ts'
 import type { ColdRequest } from '#agent/node-nbd/cold-channel.ts'
 import { ReplyBuffer } from '#agent/node-nbd/reply-buffer.ts'
 import { ReplyEncoder } from '#agent/node-nbd/reply-encoder.ts'
@@ -11,6 +13,22 @@ import { BROKEN, createMemoryDevice, MemoryDevice } from './nbd-memory-device.ts
 
 const SIZE_BYTES = 1024 * 1024
 const REQUEST_BYTES_MAX = 64 * 1024
+
+/**
+ * Replies with what is there at the read: a long one leaves later, and a write behind it in the
+ * stream may have changed the memory by then. NBD allows either, but a test compares.
+ */
+class SteadyMemoryDevice extends MemoryDevice {
+  override read(offset: number, length: number, sink: ReplySink): boolean {
+    return super.read(offset, length, {
+      append: (bytes) => sink.append(Uint8Array.from(bytes)),
+      appendPart: (memory, at, count) =>
+        sink.append(Uint8Array.from(memory.subarray(at, at + count))),
+      appendZeros: (count) => sink.appendZeros(count),
+      appendFile: (fd, at, count) => sink.appendFile(fd, at, count),
+    })
+  }
+}
 
 export interface TransmissionBenchOptions {
   readonly structured?: boolean
@@ -47,7 +65,7 @@ export class TransmissionBench {
         fastZeroes: false,
       },
       negotiated: { structuredReplies: structured, baseAllocation: structured },
-      hot: new MemoryDevice(data),
+      hot: new SteadyMemoryDevice(data),
       reader: this.#reader,
       encoder: new ReplyEncoder(this.#replies, structured),
       cold: onCold && { submit: onCold },

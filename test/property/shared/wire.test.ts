@@ -88,7 +88,7 @@ const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
       kind: fc.constant('identity'),
       state: fc.constantFrom('approved', 'pending', 'refused'),
       clientId: id,
-      hostname: name,
+      hostname: fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/),
       machineId: hexDigits(32, 32),
       serverName: text(1024),
       offers: fc.array(offer, { maxLength: ASSIGNMENTS_MAX }),
