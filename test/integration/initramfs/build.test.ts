@@ -74,6 +74,12 @@ describe('the initramfs', TIMEOUT, () => {
     await assert.rejects(stat(path('usr/lib/modules')), { code: 'ENOENT' })
   })
 
+  it('names the packages of what is missing to build it', async () => {
+    const script = join(ROOT, 'initramfs/build.ts')
+    const building = runProgram('env', ['PATH=/nowhere', process.execPath, script])
+    await assert.rejects(building, /apt install busybox-static .*gcc libc6-dev/)
+  })
+
   it('is the same byte for byte when it is built again', async () => {
     const hashes: string[] = []
     for (let builds = 0; builds < 2; builds += 1) {
