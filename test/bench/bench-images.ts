@@ -4,7 +4,7 @@
  * place) and once installed anew (rebuilt). All are bare ext4, built once and kept beside the systems
  * they are made of. Needs root.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { GiB } from '#shared/units.ts'
 import { RELEASE_POCKET, readSourcesFiles, sourcesOfRelease } from '#test/support/apt-sources.ts'
@@ -28,8 +28,8 @@ export interface BenchImages {
   readonly before: string
   /** Version 2, by how it was made. */
   readonly after: Readonly<Record<Update, string>>
-  /** How version 1 is booted. */
-  readonly boot: BootRecipe
+  /** How each of them is booted. */
+  readonly boots: Readonly<Record<'before' | Update, BootRecipe>>
 }
 
 interface Kind {
@@ -73,19 +73,22 @@ const UPDATE_SCRIPT = join(import.meta.dirname, 'bench-update.sh')
 /** The first build takes minutes, and downloads the system twice. */
 export async function ensureBenchImages(system: BenchSystem): Promise<BenchImages> {
   const { recipe, imageBytes, memoryMiB, upPattern } = KINDS[system]
-  const before = await ensureSystem(`${system}-release`, { ...recipe, suites: RELEASE_POCKET })
-  const after = await ensureSystem(`${system}-updated`, recipe)
-  const { kernel, initrd } = await ensureKernelFiles(before)
-  const beforeImage = await ensureImage(before, imageBytes)
-  return {
-    system,
-    before: beforeImage,
-    after: {
-      'in place': await ensureUpdated(beforeImage, after),
-      rebuilt: await ensureImage(after, imageBytes),
-    },
-    boot: { image: beforeImage, kernel, initrd, memoryMiB, upPattern },
+  const release = await ensureSystem(`${system}-release`, { ...recipe, suites: RELEASE_POCKET })
+  const updated = await ensureSystem(`${system}-updated`, recipe)
+  const before = await ensureImage(release, imageBytes)
+  const after = {
+    'in place': await ensureUpdated(before, updated),
+    rebuilt: await ensureImage(updated, imageBytes),
   }
+  const boot = async (image: string, rootfs: Rootfs): Promise<BootRecipe> => {
+    return { image, ...(await ensureKernelFiles(rootfs)), memoryMiB, upPattern }
+  }
+  const boots = {
+    before: await boot(before, release),
+    'in place': await boot(after['in place'], updated),
+    rebuilt: await boot(after.rebuilt, updated),
+  }
+  return { system, before, after, boots }
 }
 
 async function ensureSystem(label: string, recipe: Omit<RootfsRecipe, 'label'>): Promise<Rootfs> {
@@ -108,7 +111,8 @@ async function ensureImage(rootfs: Rootfs, sizeBytes: number): Promise<string> {
 /** Version 1's image after apt has made version 2 of it. */
 async function ensureUpdated(before: string, after: Rootfs): Promise<string> {
   const sources = sourcesOfRelease(await readSourcesFiles(), after.system.codename)
-  const key = recipeKey({ sources, folder: after.folder })
+  const script = await readFile(UPDATE_SCRIPT, 'utf8')
+  const key = recipeKey({ sources, folder: after.folder, script })
   return await ensureBuilt(`${before}.updated-${key}`, async (image) => {
     say(`updating a copy of ${before} with apt`)
     const folder = await mkdtemp(join(dirname(image), 'sources-'))

@@ -9,7 +9,7 @@ set -eu
 image=$1 sources=$2
 root=/mnt
 
-mount -o loop,discard "$image" "$root"
+mount -o loop "$image" "$root"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
 mount --bind /dev "$root/dev"
@@ -34,6 +34,8 @@ apt clean
 rm -rf "$root"/var/lib/apt/lists/* "$root/usr/sbin/policy-rc.d"
 
 umount "$root/dev" "$root/run" "$root/proc"
+# What was removed is free only once the journal says so.
+sync --file-system "$root"
 fstrim "$root"
 umount "$root"
 e2fsck -fn "$image" >/dev/null

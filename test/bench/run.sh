@@ -29,6 +29,10 @@ nbd)
     # shellcheck disable=SC2086 # a list of words
     need_packages $NBD_PACKAGES
     ;;
+chunking)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $DEMO_PACKAGES nbdkit casync
+    ;;
 *)
     # shellcheck disable=SC2086 # a list of words
     need_packages $DEMO_PACKAGES
