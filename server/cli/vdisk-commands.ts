@@ -1,7 +1,8 @@
 /** `bootwire vdisk …` */
-import { basename, resolve } from 'node:path'
+import { basename } from 'node:path'
 import type { ImportRequest, VDiskView } from '#server/admin/admin-api.ts'
 import { formatBytes } from '#shared/units.ts'
+import { callerPath } from './caller-path.ts'
 import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
 import { ProgressLine } from './progress-line.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
@@ -122,7 +123,7 @@ async function importVDisk(options: ImportOptions, terminal: Terminal): Promise<
 function importRequest(options: ImportOptions): ImportRequest {
   const { file, name = nameOfFile(file), title, rootPartition, kernelOptional } = options
   return {
-    path: resolve(file),
+    path: callerPath(file),
     name,
     kernelOptional,
     ...(title !== undefined && { title }),

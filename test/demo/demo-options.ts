@@ -1,6 +1,6 @@
 /** The command line of `npm run demo`. */
-import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { callerPath } from '#server/cli/caller-path.ts'
 
 export interface DemoOptions {
   /** End at the login prompt instead of handing the console over. */
@@ -50,6 +50,6 @@ export function parseDemoOptions(args: readonly string[]): DemoOptions | 'help' 
     exit: values.exit || values.json,
     json: values.json,
     memoryMiB,
-    ...(values.disk !== undefined && { disk: resolve(values.disk) }),
+    ...(values.disk !== undefined && { disk: callerPath(values.disk) }),
   }
 }

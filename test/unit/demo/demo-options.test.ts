@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { resolve } from 'node:path'
 import { describe, it } from 'node:test'
+import { callerPath } from '#server/cli/caller-path.ts'
 import { parseDemoOptions } from '#test/demo/demo-options.ts'
 
 describe('parseDemoOptions()', () => {
@@ -13,7 +13,7 @@ describe('parseDemoOptions()', () => {
       exit: true,
       json: true,
       memoryMiB: 512,
-      disk: resolve('a.img'),
+      disk: callerPath('a.img'),
     })
   })
 
