@@ -93,7 +93,7 @@ async function recordBoot(recipe: BootRecipe): Promise<BootAccess[]> {
     )
     await bootUntilUp(recipe, socket)
   } finally {
-    await stop(server)
+    await stop(server, 'SIGTERM')
   }
   return parseLog(await readFile(log, 'utf8'))
 }
@@ -118,7 +118,7 @@ async function bootUntilUp(recipe: BootRecipe, socket: string): Promise<void> {
   try {
     await console.expect(recipe.upPattern, { timeoutMs: DESKTOP_TIMEOUT_MS })
   } finally {
-    await stop(machine)
+    await stop(machine, 'SIGKILL')
   }
 }
 
@@ -129,10 +129,10 @@ function start(command: readonly string[]): ChildProcess {
   })
 }
 
-async function stop(child: ChildProcess): Promise<void> {
+async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const gone = once(child, 'exit')
-  child.kill('SIGTERM')
+  child.kill(signal)
   await gone
 }
 
