@@ -56,16 +56,17 @@ class InternalZstdHandle implements ZstdHandle {
   decode(frame: Uint8Array, target: Uint8Array, offset: number, length: number): void {
     this.#error = undefined
     this.#handle.reset()
-    this.#write(frame, frame.length, target, offset, length)
-    const [outputLeft, inputLeft] = this.#state
-    if (this.#error === undefined && (outputLeft !== 0 || inputLeft !== 0)) {
-      this.#error = outputLeft === 0 ? 'it is longer' : 'it is shorter'
+    this.#write(frame, 0, target, offset, length)
+    const outputLeft = this.#state[0] ?? 0
+    let inputLeft = this.#state[1] ?? 0
+    if (this.#error === undefined && outputLeft === 0) {
+      // A full target stops the decoder: what is left of the frame must be no more than its end.
+      this.#write(frame, frame.length - inputLeft, this.#beyond, 0, this.#beyond.length)
+      inputLeft = this.#state[1] ?? 0
+      if (this.#state[0] !== this.#beyond.length) this.#error = 'it is longer'
     }
-    // All input taken and all room used: more may still lie in the decoder.
-    if (this.#error === undefined) {
-      this.#write(frame, 0, this.#beyond, 0, 1)
-      if (this.#state[0] === 0) this.#error = 'it is longer'
-    }
+    if (outputLeft !== 0) this.#error ??= 'it is shorter'
+    if (inputLeft !== 0) this.#error ??= 'something follows it'
     if (this.#error === undefined) return
     // An error sticks to the handle.
     this.#renew()
@@ -95,15 +96,16 @@ class InternalZstdHandle implements ZstdHandle {
     }
   }
 
+  /** Feeds the frame from `begin` on. */
   #write(
-    input: Uint8Array,
-    inputLength: number,
+    frame: Uint8Array,
+    begin: number,
     output: Uint8Array,
     offset: number,
     length: number,
   ): void {
     const flush = constants.ZSTD_e_end
-    this.#handle.writeSync(flush, input, 0, inputLength, output, offset, length)
+    this.#handle.writeSync(flush, frame, begin, frame.length - begin, output, offset, length)
   }
 
   #renew(): void {

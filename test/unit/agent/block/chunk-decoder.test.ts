@@ -40,6 +40,15 @@ function createTarget(offset: number, length: number) {
   }
 }
 
+/** One raw block, and a last block of no bytes (RFC 8878 §3.1.1). */
+function frameWithEmptyEnd(bytes: Uint8Array): Buffer {
+  const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0])
+  header.writeUInt32LE(bytes.length, 5)
+  const block = Buffer.alloc(3)
+  block.writeUIntLE(bytes.length << 3, 0, 3)
+  return Buffer.concat([header, block, bytes, Buffer.from([0x01, 0, 0])])
+}
+
 function zstdSuite(name: string, zstd: ZstdHandle): void {
   describe(name, () => {
     it('decodes into the middle of shared memory, and touches nothing else', () => {
@@ -51,6 +60,23 @@ function zstdSuite(name: string, zstd: ZstdHandle): void {
           assert.deepEqual(target.content(), bytes)
           target.assertRestUntouched()
         }
+      }
+    })
+
+    it('decodes frames that end in an empty block, as the encoder makes them at times', () => {
+      const bytes = chunk(4096, true)
+      const target = createTarget(300, bytes.length)
+      zstd.decode(frameWithEmptyEnd(bytes), target.memory, 300, bytes.length)
+      assert.deepEqual(target.content(), bytes)
+      target.assertRestUntouched()
+    })
+
+    it('refuses what follows the frame', () => {
+      const bytes = chunk(4096, true)
+      const target = createTarget(0, bytes.length)
+      for (const end of [frameWithEmptyEnd(bytes), zstdCompressSync(bytes), Buffer.from('more')]) {
+        const frames = Buffer.concat([frameWithEmptyEnd(bytes), end])
+        assert.throws(() => zstd.decode(frames, target.memory, 0, bytes.length))
       }
     })
 
