@@ -60,7 +60,8 @@ class InternalZstdHandle implements ZstdHandle {
     const outputLeft = this.#state[0] ?? 0
     let inputLeft = this.#state[1] ?? 0
     if (this.#error === undefined && outputLeft === 0) {
-      // A full target stops the decoder: what is left of the frame must be no more than its end.
+      // A full target stops the decoder: what is left must be no more than the end of the frame, or
+      // an empty frame, which Node puts behind some.
       this.#write(frame, frame.length - inputLeft, this.#beyond, 0, this.#beyond.length)
       inputLeft = this.#state[1] ?? 0
       if (this.#state[0] !== this.#beyond.length) this.#error = 'it is longer'

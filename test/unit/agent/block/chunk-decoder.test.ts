@@ -63,12 +63,19 @@ function zstdSuite(name: string, zstd: ZstdHandle): void {
       }
     })
 
-    it('decodes frames that end in an empty block, as the encoder makes them at times', () => {
+    it('decodes what ends in an empty block or an empty frame, as encoders make them at times', () => {
       const bytes = chunk(4096, true)
-      const target = createTarget(300, bytes.length)
-      zstd.decode(frameWithEmptyEnd(bytes), target.memory, 300, bytes.length)
-      assert.deepEqual(target.content(), bytes)
-      target.assertRestUntouched()
+      const emptyFrame = zstdCompressSync(new Uint8Array(0))
+      for (const frame of [
+        frameWithEmptyEnd(bytes),
+        Buffer.concat([frameWithEmptyEnd(bytes), emptyFrame]),
+        Buffer.concat([zstdCompressSync(bytes), emptyFrame]),
+      ]) {
+        const target = createTarget(300, bytes.length)
+        zstd.decode(frame, target.memory, 300, bytes.length)
+        assert.deepEqual(target.content(), bytes)
+        target.assertRestUntouched()
+      }
     })
 
     it('refuses what follows the frame', () => {
