@@ -56,7 +56,7 @@ export function newChunks(chunks: readonly Chunk[], known: readonly Chunk[]): Ch
   })
 }
 
-/** Chunks of which a boot read something, each content once. */
+/** Chunks of which a boot read something, each content once, in the order of the image. */
 export function touchedChunks(chunks: readonly Chunk[], accesses: readonly BootAccess[]): Chunk[] {
   const touched = new Map<string, Chunk>()
   for (const { op, offsetBytes, sizeBytes } of accesses) {
@@ -67,7 +67,7 @@ export function touchedChunks(chunks: readonly Chunk[], accesses: readonly BootA
       touched.set(chunk.id, chunk)
     }
   }
-  return [...touched.values()]
+  return [...touched.values()].sort((a, b) => a.offsetBytes - b.offsetBytes)
 }
 
 /** Index of the first chunk that ends behind the offset. */

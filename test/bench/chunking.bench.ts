@@ -189,35 +189,22 @@ function deltaRow(
     })
     return encoded
   })
-  const login = touchedChunks(before.chunks, boots.before)
   const imageBytes = UPDATES.reduce((bytes, update) => bytes + images[update].dataBytes, 0)
+  // Only what the client has can be a base: of what a boot reads, what the boot before read.
+  const login = touchedChunks(before.chunks, boots.before)
+  const loginIndex = new BaseIndex(login, neighbors)
   return {
     ...plain,
     name: `${plain.name} + delta, ${neighbors * 2 + 1}`,
     updateBytes: byUpdate((update) => sum(deltas[update], deltaBytes)),
     nextLoginBytes: byUpdate((update) => {
       const touched = touchedChunks(after[update].chunks, boots[update])
-      return nextLoginBytes(newChunks(touched, login), deltas[update], login)
+      const nextLogin = loginIndex.encodeAll(newChunks(touched, login))
+      decodeAll(nextLogin)
+      return sum(nextLogin, deltaBytes)
     }),
     deltas: deltaCosts(Object.values(deltas).flat(), encodeSeconds / (imageBytes / 1e9)),
   }
-}
-
-/** A difference is only of use to a client that has its bases. */
-function nextLoginBytes(
-  wanted: readonly Chunk[],
-  deltas: readonly Delta[],
-  there: readonly Chunk[],
-): number {
-  const byId = new Map(deltas.map((delta) => [delta.chunk.id, delta]))
-  const ids = new Set(there.map(({ id }) => id))
-  return sum(wanted, (chunk) => {
-    const delta = byId.get(chunk.id)
-    const isUsable = delta?.bases.every(({ id }) => ids.has(id)) ?? false
-    return delta !== undefined && isUsable
-      ? deltaBytes(delta)
-      : sentBytes(chunk, compress(chunk.bytes))
-  })
 }
 
 function deltaBytes({ chunk, encoded }: Delta): number {
