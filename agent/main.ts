@@ -8,6 +8,7 @@ import type { OverlayNotice } from './block/open-overlay.ts'
 import { RAM_TIER_BYTES_DEFAULT } from './block/ram-tier.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
+import { bootInterface } from './boot/network.ts'
 import { overlayMessage } from './boot/overlay-message.ts'
 import { type Resume, readResume } from './boot/resume-file.ts'
 import { writeRootEnv } from './boot/root-env.ts'
@@ -46,7 +47,7 @@ async function resumeClient(
   context: AgentContext,
   attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>,
 ): Promise<BootedClient> {
-  const session = createSession(context, '')
+  const session = createSession(context, bootInterface(runFolder))
   session.resume(resume.opened)
   session.notice('warning', 'The agent was restarted; the system goes on')
   session.start()

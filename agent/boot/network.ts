@@ -38,6 +38,11 @@ export async function networkUp(
   }, signal)
 }
 
+/** The card's name as far as it is known; empty when it is not. */
+export function bootInterface(runFolder: RunFolder): string {
+  return parseAssignments(runFolder.read(NETWORK_FILE) ?? '').get('INTERFACE') ?? ''
+}
+
 function troubleOf(state: string, interfaceName: string): BootwireError | undefined {
   switch (state) {
     case 'no-card':

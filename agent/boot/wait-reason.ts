@@ -31,31 +31,31 @@ function unreached(address: string, { error }: ConnectionState): Reason {
   return { matter: error ?? `Connecting to ${address}` }
 }
 
-function reasonOf({ state, clientId, offers }: Identity): Reason | undefined {
+function reasonOf({ state, hostname, offers }: Identity): Reason | undefined {
   if (state === 'refused') {
     return { matter: new BootwireError('CLIENT_REFUSED', 'This server refused this machine') }
   }
   if (state === 'pending') {
     return {
       matter: new BootwireError('CLIENT_PENDING', 'This machine waits to be approved'),
-      advice: onServer('approve', clientId),
+      advice: onServer('approve', hostname),
     }
   }
   if (offers.length > 0) return undefined
   return {
     matter: new BootwireError('NOTHING_ASSIGNED', 'There is no vDisk for this machine'),
-    advice: onServer('assign', clientId),
+    advice: onServer('assign', hostname),
   }
 }
 
-function onServer(verb: 'approve' | 'assign', clientId: string): WaitAdvice {
+function onServer(verb: 'approve' | 'assign', client: string): WaitAdvice {
   return verb === 'approve'
     ? {
         text: 'Compare the MAC above with the machine, and on the server:',
-        command: `bootwire client approve ${clientId} --vdisk VDISK`,
+        command: `bootwire client approve ${client} --vdisk VDISK`,
       }
     : {
         text: 'Give it one, on the server ("bootwire vdisk ls" lists them):',
-        command: `bootwire client assign ${clientId} VDISK`,
+        command: `bootwire client assign ${client} VDISK`,
       }
 }

@@ -78,7 +78,7 @@ describe('chooseAndOpen', { timeout: 20_000 }, () => {
     const choosing = choose()
     const peer = await server.nextPeer()
     await peer.greet({ state: 'pending', offers: [] })
-    await shows('bootwire client approve 0123456789abcdef')
+    await shows('bootwire client approve client-1')
     peer.say(identity({ offers: [] }))
     await shows('BW-E308')
     peer.say(identity({ state: 'refused', offers: [] }))

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { NETWORK_FILE, networkUp } from '#agent/boot/network.ts'
+import { bootInterface, NETWORK_FILE, networkUp } from '#agent/boot/network.ts'
 import { RunFolder } from '#agent/boot/run-folder.ts'
 import { renderAssignments } from '#agent/boot/shell-assignments.ts'
 import type { BootwireError } from '#shared/errors.ts'
@@ -41,4 +41,12 @@ describe('networkUp', { timeout: 10_000 }, () => {
     const up = await networkUp(folder, () => assert.fail(), new AbortController().signal)
     assert.deepEqual(up, { interfaceName: 'a', address: 'b' })
   })
+})
+
+it('bootInterface names the card, also while it has no address', async () => {
+  await using temporary = await createTemporaryFolder()
+  const folder = new RunFolder(temporary.path)
+  assert.equal(bootInterface(folder), '')
+  folder.write(NETWORK_FILE, renderAssignments({ STATE: 'no-address', INTERFACE: 'eth1' }))
+  assert.equal(bootInterface(folder), 'eth1')
 })

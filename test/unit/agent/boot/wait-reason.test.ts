@@ -36,9 +36,9 @@ describe('waitReason', () => {
   it('says for each state who must do what, with the command to type', () => {
     const offers = identity().offers
     const cases = [
-      ['pending', [], 'CLIENT_PENDING', 'bootwire client approve 0123456789abcdef --vdisk VDISK'],
+      ['pending', [], 'CLIENT_PENDING', 'bootwire client approve client-1 --vdisk VDISK'],
       ['refused', offers, 'CLIENT_REFUSED', undefined],
-      ['approved', [], 'NOTHING_ASSIGNED', 'bootwire client assign 0123456789abcdef VDISK'],
+      ['approved', [], 'NOTHING_ASSIGNED', 'bootwire client assign client-1 VDISK'],
     ] as const
     for (const [state, offered, code, command] of cases) {
       const reason = waitReason(FACTS, UP, identity({ state, offers: [...offered] }))
