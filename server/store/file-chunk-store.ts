@@ -27,6 +27,7 @@ const REMOVING_PREFIX = 'old-'
 export class FileChunkStore implements ChunkStore {
   readonly #folder: string
   readonly #writers = new Set<VersionWriter>()
+  #lastPublished: Promise<void> = Promise.resolve()
 
   private constructor(folder: string) {
     this.#folder = folder
@@ -100,6 +101,13 @@ export class FileChunkStore implements ChunkStore {
   async #publish(folder: string, versionId: string, index: Uint8Array): Promise<void> {
     await writeDurably(join(folder, 'index'), index)
     await syncFolder(folder)
+    // One at a time: two of the same content must not both find that there is none yet.
+    const published = this.#lastPublished.then(() => this.#moveIntoPlace(folder, versionId))
+    this.#lastPublished = published.catch(() => undefined)
+    await published
+  }
+
+  async #moveIntoPlace(folder: string, versionId: string): Promise<void> {
     if (await this.#isIntact(versionId)) {
       await rm(folder, { recursive: true })
       return

@@ -63,6 +63,18 @@ export function chunkStoreSuite(name: string, openStore: () => Promise<OpenedSto
       assert.equal(new Set(ids).size, 3)
     })
 
+    it('commit takes the same image from several writers at once', async () => {
+      for (let round = 0; round < 10; round += 1) {
+        const image = imageOf(100 + round, 5000)
+        const writers = await Promise.all(Array.from({ length: 4 }, () => store.createVersion()))
+        for (const writer of writers) await writer.append(image)
+        const committed = await Promise.all(writers.map((writer) => writer.commit()))
+        assert.equal(new Set(committed.map(({ versionId }) => versionId)).size, 1)
+        const [first] = committed
+        assert.deepEqual(first && (await readBack(store, first)), image)
+      }
+    })
+
     it('readChunk says zero chunks are zero and sends nothing for them', async () => {
       const committed = await storeImage(store, new Uint8Array(2 * MiB), MiB)
       const reader = await store.openVersion(committed.versionId)
