@@ -17,7 +17,7 @@ import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
 import type { AgentContext } from './agent-context.ts'
 import { type Chosen, chooseAndOpen } from './choose-vdisk.ts'
 import { cmdlineFor, downloadKernel, type KernelFiles, type VdiskKernel } from './kernel-switch.ts'
-import { type NetworkUp, networkUp } from './network.ts'
+import { bootInterface, type NetworkUp, networkUp } from './network.ts'
 import { type Resume, removeResume, writeResume } from './resume-file.ts'
 import { writeRootEnv } from './root-env.ts'
 import type { RunFolder } from './run-folder.ts'
@@ -191,8 +191,11 @@ async function loadKernel(
 }
 
 /** The session has said goodbye; another one tells the server why nothing came of it. */
-function tellAnew({ context, newSession = createSession }: BootParts, error: unknown): void {
-  const session = newSession(context, '')
+function tellAnew(
+  { context, runFolder, newSession = createSession }: BootParts,
+  error: unknown,
+): void {
+  const session = newSession(context, bootInterface(runFolder))
   session.notice('error', error instanceof Error ? error.message : String(error))
   session.start()
 }
