@@ -124,6 +124,15 @@ export const ERROR_KINDS = {
     'Try again later; the server is protecting itself against too many requests',
     true,
   ),
+  MANIFEST_INVALID: kind(
+    'BW-E311',
+    'Check the vDisk on the server with "bootwire check"; if it is sound, somebody changes data on the way',
+    true,
+  ),
+  MANIFEST_UNTRUSTED: kind(
+    'BW-E312',
+    'This version was signed by another key than the one this client trusts: restart the client; if it stays, import the vDisk again on this server',
+  ),
   // 4xx: on the client
   NO_NETWORK: kind('BW-E401', 'Check the network cable and the switch port', true),
   NO_ADDRESS: kind('BW-E402', 'Check that a DHCP server answers on this network', true),

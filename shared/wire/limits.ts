@@ -2,8 +2,8 @@
 import { KiB } from '#shared/units.ts'
 
 /** Spoken version. A server also accepts the versions in `ACCEPTED_PROTOCOLS` (clients that run on). */
-export const PROTOCOL_VERSION = 1
-export const ACCEPTED_PROTOCOLS: readonly number[] = [1]
+export const PROTOCOL_VERSION = 2
+export const ACCEPTED_PROTOCOLS: readonly number[] = [2]
 
 /** URL path of the agent's websocket. */
 export const AGENT_PATH = '/agent'
@@ -17,11 +17,29 @@ export const CHUNK_BYTES_MIN: number = 4 * KiB
 /** Largest chunk any store may cut. A chunk frame adds its header to this. */
 export const CHUNK_BYTES_MAX: number = 128 * KiB
 
-/** Largest websocket message either side accepts: one stored chunk with its header, or one control message. */
-export const MESSAGE_BYTES_MAX: number = CHUNK_BYTES_MAX + 4 * KiB
+/**
+ * Largest websocket message either side accepts: the largest object with its header, several smaller
+ * ones, a boot list, a trace, or one control message.
+ */
+export const MESSAGE_BYTES_MAX: number = 192 * KiB
 
-/** Chunk requests one session may have unanswered; more is a protocol error. Bounds server memory per client. */
-export const REQUESTS_IN_FLIGHT_MAX = 64
+/**
+ * Objects one session may have asked for and not been answered; more is a protocol error. At 1 Gbit/s
+ * and 50 ms some 480 compressed chunks are on their way. Each costs the server 16 bytes.
+ */
+export const OBJECTS_IN_FLIGHT_MAX = 1024
+
+/** Objects one request may name. */
+export const REQUEST_OBJECTS_MAX = 256
+
+/** Entries of a boot list or a trace: some 600 MB of a vDisk. What a boot reads beyond it comes on demand. */
+export const BOOT_LIST_ENTRIES_MAX = 16_384
+
+/** Ranges of the boot list one session may have asked for and not been sent. */
+export const PUSH_RANGES_MAX = 1024
+
+/** Most bytes the server pushes before it is asked (`open`): what a demand read may find before it. */
+export const FIRST_PUSH_BYTES_MAX: number = 1024 * KiB
 
 /** An agent that has not said hello after this is closed. */
 export const HELLO_TIMEOUT_MS = 10_000

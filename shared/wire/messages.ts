@@ -6,7 +6,8 @@ import * as v from 'valibot'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
 import { machineFactsSchema } from '#shared/identity/machine-facts.ts'
 import { isHostName } from '#shared/names.ts'
-import { ASSIGNMENTS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, NAME_LENGTH_MAX } from './limits.ts'
+import { ROOT_RECORD_BYTES } from '#shared/manifest/version-root.ts'
+import { ASSIGNMENTS_MAX, FIRST_PUSH_BYTES_MAX, NAME_LENGTH_MAX } from './limits.ts'
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
 const text = v.pipe(v.string(), v.maxLength(1024))
@@ -14,14 +15,30 @@ const id = v.pipe(v.string(), v.regex(/^[0-9a-f]{8,64}$/))
 const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))
 const seconds = v.pipe(v.number(), v.minValue(0), v.finite())
 
-/** Fixed chunk size of a version. */
-const chunkBytes = v.pipe(
-  v.number(),
-  v.integer(),
-  v.minValue(CHUNK_BYTES_MIN),
-  v.maxValue(CHUNK_BYTES_MAX),
-  v.check((bytes) => (bytes & (bytes - 1)) === 0, 'Expected a power of two'),
-)
+/** Bytes in base64. */
+function base64(bytesMax: number) {
+  return v.pipe(v.string(), v.base64(), v.maxLength(Math.ceil(bytesMax / 3) * 4))
+}
+
+/** An SPKI of P-256 has 91 bytes, a signature 64. */
+const SIGNER_KEY_BYTES_MAX = 256
+const SIGNATURE_BYTES_MAX = 128
+
+/** A version's root with the server's word for it (shared/manifest/version-root.ts). */
+export const signedRootSchema = v.object({
+  record: base64(ROOT_RECORD_BYTES),
+  signature: base64(SIGNATURE_BYTES_MAX),
+  signerKey: base64(SIGNER_KEY_BYTES_MAX),
+})
+
+/** How the rest of the vDisk is fetched in the background. */
+export const hydrationSchema = v.object({
+  /** off: only what is read; run: everything, while the client is idle; pause: later. */
+  mode: v.picklist(['off', 'run', 'pause']),
+  /** Bytes per second at most; 0 for as fast as it harms nobody. */
+  rateBytesPerSecond: count,
+})
+export type Hydration = v.InferOutput<typeof hydrationSchema>
 
 /** Where the root file system lies inside a vDisk, found at import. */
 export const rootLocationSchema = v.object({
@@ -56,6 +73,11 @@ export const openSchema = v.object({
   vdisk: name,
   /** Version to open; absent for the one in production. A reconnecting agent names the one it has. */
   versionId: v.optional(id),
+  /**
+   * How many bytes of the boot list the server may push at once, without being asked. 0 when the
+   * client may have them already.
+   */
+  firstPushBytes: v.pipe(count, v.maxValue(FIRST_PUSH_BYTES_MAX)),
 })
 
 export const phaseSchema = v.object({
@@ -75,6 +97,36 @@ export const statusSchema = v.object({
   demandReadBytes: count,
   chunksReceived: count,
   wireBytesReceived: count,
+  /** Objects that did not verify and were asked for again. */
+  objectsCorrupt: count,
+  /** How well the boot list foresaw this boot. */
+  prefetch: v.object({
+    /** Chunks whose first read found them here… */
+    hits: count,
+    /** … on their way … */
+    late: count,
+    /** … or not even asked for. */
+    misses: count,
+    pushedBytes: count,
+    /** Of these, bytes of chunks that nobody has read. */
+    unusedBytes: count,
+  }),
+  /** The cache on the local disk. */
+  diskCache: v.object({
+    state: v.picklist(['none', 'ready', 'failed']),
+    usedBytes: count,
+    capacityBytes: count,
+    /** Bytes it may still write today. */
+    writeBudgetLeftBytes: count,
+    /** What is wrong with it; empty when nothing is. */
+    problem: v.pipe(v.string(), v.maxLength(200)),
+  }),
+  /** How much of the open version lies on the local disk, in stored bytes as far as they are known. */
+  hydration: v.object({
+    mode: v.picklist(['off', 'run', 'pause', 'complete']),
+    localBytes: count,
+    versionBytes: count,
+  }),
 })
 
 /** Something a person should know: an error or a warning met on the client. */
@@ -141,7 +193,10 @@ export const openedSchema = v.object({
   vdisk: name,
   versionId: id,
   sizeBytes: count,
-  chunkBytes,
+  /** Stored bytes of all its chunks. */
+  storedBytes: count,
+  manifest: signedRootSchema,
+  hydration: hydrationSchema,
   root: rootLocationSchema,
   /** The kernel this version brings; absent when it has none and runs on whatever kernel is up. */
   kernel: v.optional(
@@ -165,5 +220,13 @@ export const errorSchema = v.object({
   message: text,
 })
 
-export const serverMessageSchema = v.variant('kind', [identitySchema, openedSchema, errorSchema])
+/** The administrator changed how the rest of the vDisk is fetched. */
+export const hydrateSchema = v.object({ kind: v.literal('hydrate'), hydration: hydrationSchema })
+
+export const serverMessageSchema = v.variant('kind', [
+  identitySchema,
+  openedSchema,
+  hydrateSchema,
+  errorSchema,
+])
 export type ServerMessage = v.InferOutput<typeof serverMessageSchema>
