@@ -1,7 +1,7 @@
 /** What the database holds: one interface per kind of record, and the key each lies under. */
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
-import type { RootLocation, Status } from '#shared/wire/messages.ts'
+import type { Hydration, RootLocation, Status } from '#shared/wire/messages.ts'
 
 /** `vdisk/<name>` */
 export const VDISK_KEYS = 'vdisk/'
@@ -29,14 +29,31 @@ export interface VDiskRecord {
   readonly createdAtMs: number
   /** The version the next boots get. */
   readonly productionVersionId: string
+  /** Which versions were in production, oldest first; the last is the one that is now. */
+  readonly history: readonly ProductionChange[]
+  /** Number of the next version; numbers are never given twice. */
+  readonly nextNumber: number
+}
+
+/** A version came into production. */
+export interface ProductionChange {
+  readonly versionId: string
+  readonly number: number
+  readonly atMs: number
+  /** As the first version, by hand, or back after a later one. */
+  readonly by: 'import' | 'promote' | 'rollback'
 }
 
 export interface VersionRecord {
   readonly versionId: string
   readonly vdisk: string
+  /** Counts from 1 within its vDisk. */
+  readonly number: number
   readonly createdAtMs: number
   readonly sizeBytes: number
   readonly storedBytes: number
+  /** Of these, bytes that were in the store already when it was imported. */
+  readonly sharedBytes: number
   readonly root: RootLocation
   /** PRETTY_NAME of the image's os-release. */
   readonly osName: string
@@ -65,6 +82,8 @@ export interface ClientRecord {
   readonly lastSeenMs: number
   /** Address of the last connection. */
   readonly address?: string
+  /** How the rest of its vDisk is fetched; absent until the administrator says. */
+  readonly hydration?: Hydration
 }
 
 export interface BootRecord {
