@@ -2,12 +2,13 @@
 import { BootLog } from './clients/boot-log.ts'
 import { ClientRegistry } from './clients/client-registry.ts'
 import type { UnknownPolicy } from './clients/unknown-policy.ts'
+import { versionUsers } from './clients/version-users.ts'
 import type { Log } from './log.ts'
 import type { StateStore } from './state/state-store.ts'
 import type { ChunkStore } from './store/chunk-store.ts'
 import { OpenVersions } from './stream/open-versions.ts'
 import { SessionTable } from './stream/session-table.ts'
-import { type KernelFiles, VDiskCatalog } from './vdisks/vdisk-catalog.ts'
+import { type KernelFiles, VDiskCatalog, type VersionUserName } from './vdisks/vdisk-catalog.ts'
 
 export interface Core {
   readonly registry: ClientRegistry
@@ -41,10 +42,34 @@ export function createCore(options: CoreOptions): Core {
     now,
     log,
   })
-  const isInUse = (versionId: string) => versions.isInUse(versionId)
-  const catalog = new VDiskCatalog({ store, chunkStore, bootFiles, isInUse, now, log })
   const boots = new BootLog({ store, now, log })
+  const catalog = new VDiskCatalog({
+    store,
+    chunkStore,
+    bootFiles,
+    isInUse: (versionId) => versions.isInUse(versionId),
+    usersOf: (vdisk, versionId) =>
+      namedVersionUsers({ boots, registry, nowMs: now() }, { vdisk, versionId }),
+    now,
+    log,
+  })
   registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())
   catalog.changes.subscribe(() => sessions.refreshWaiting())
   return { registry, catalog, boots, sessions, versions }
+}
+
+async function namedVersionUsers(
+  services: Pick<Core, 'boots' | 'registry'> & { readonly nowMs: number },
+  version: { readonly vdisk: string; readonly versionId: string },
+): Promise<VersionUserName[]> {
+  const { boots, registry, nowMs } = services
+  const users = versionUsers(await boots.list(), version, nowMs)
+  return await Promise.all(
+    users.map(async ({ clientId, lostAtMs }) => {
+      const hostname = (await registry.get(clientId))?.hostname ?? clientId
+      if (lostAtMs === undefined) return { text: hostname, isLost: false }
+      const minutes = Math.ceil((nowMs - lostAtMs) / 60_000)
+      return { text: `${hostname} (connection lost ${minutes} min ago)`, isLost: true }
+    }),
+  )
 }

@@ -58,6 +58,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const { log } = deps
   const core = createCore({ ...config, store, chunkStore, bootFiles, now: Date.now, log })
   opened.defer(() => core.boots.save())
+  opened.defer(() => core.catalog.garbage.close())
   await core.boots.markInterrupted()
   await core.catalog.sweep()
   await warnOfMissingVDisk(config, core, log)

@@ -3,6 +3,10 @@
  * the chunk store. A version becomes visible by one transaction after its data is durable, and its
  * data goes only after the transaction that removes the last record naming it; what a crash leaves
  * in between is swept at the next start.
+ *
+ * The record of a vDisk changes with every change of its versions, and every transaction here is
+ * under the condition that it did not meanwhile: what is decided about versions still holds when it is
+ * written, whoever imports, promotes and removes at the same time.
  */
 
 import type { Log } from '#server/log.ts'
@@ -14,11 +18,16 @@ import {
   VERSION_KEYS,
   type VersionRecord,
 } from '#server/state/records.ts'
-import type { StateStore } from '#server/state/state-store.ts'
+import type { StateChange, StateCondition, StateStore } from '#server/state/state-store.ts'
+import { transactUntilWritten } from '#server/state/transact-until-written.ts'
 import type { ChunkStore, CommittedVersion } from '#server/store/chunk-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { assertVDiskName } from '#shared/names.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
+import { GarbageCollector } from './garbage-collector.ts'
+import { type ImportOutcome, placeVersion } from './new-version.ts'
+import { rollbackTarget, withProduction } from './production-history.ts'
+import { selectVersion } from './version-selector.ts'
 
 /** A vDisk with its versions, newest first. */
 export interface VDisk {
@@ -26,14 +35,37 @@ export interface VDisk {
   readonly versions: readonly VersionRecord[]
 }
 
-/** What an import produced, under the name it shall have. */
-export interface NewVDisk {
+/** What an import produced, and the name it shall have. */
+export interface NewVersion {
   readonly name: string
-  readonly title: string
+  /** Line of the boot menu; absent to leave it, for a new vDisk its name. */
+  readonly title?: string
   readonly committed: CommittedVersion
   readonly root: RootLocation
   readonly osName: string
   readonly kernel?: KernelRecord
+  /** The next boots get it, also when it is not the first version. */
+  readonly promote?: boolean
+}
+
+export interface RegisteredVersion extends VDisk {
+  readonly version: VersionRecord
+  readonly outcome: ImportOutcome
+}
+
+/** What a change of production came to. */
+export interface Promotion extends VDisk {
+  readonly version: VersionRecord
+  /** What was in production; the same when nothing changed, undefined when it is removed. */
+  readonly before: VersionRecord | undefined
+}
+
+/** Who has its root on a version. */
+export interface VersionUserName {
+  /** For a message: `client-1`, or `client-2 (lost 5 min ago)`. */
+  readonly text: string
+  /** Not connected right now: may be overruled. */
+  readonly isLost: boolean
 }
 
 /** The boot files of imported kernels, as far as the catalog looks after them. */
@@ -47,40 +79,48 @@ export interface VDiskCatalogOptions {
   readonly store: StateStore
   readonly chunkStore: ChunkStore
   readonly bootFiles: KernelFiles
-  /** True when a session reads this version right now. */
+  /** True while somebody reads the data of this version. */
   readonly isInUse: (versionId: string) => boolean
+  /** The clients whose root is on this version of this vDisk. */
+  readonly usersOf: (vdisk: string, versionId: string) => Promise<VersionUserName[]>
   readonly now: () => number
   readonly log: Log
 }
 
+interface Loaded extends VDisk {
+  /** Holds as long as nothing about the vDisk or its versions was changed. */
+  readonly condition: StateCondition
+}
+
+/** A message is read by a person. */
+const USERS_NAMED_MAX = 8
+
 export class VDiskCatalog {
-  /** Emits the name of every vDisk that came or went. */
+  /** Emits the name of every vDisk that came, went or changed. */
   readonly changes = new ChangeFeed<string>()
+  readonly garbage: GarbageCollector
   readonly #options: VDiskCatalogOptions
   readonly #store: StateStore
-  /** Names whose import runs: taken, though not in the database yet. */
-  readonly #reserved = new Set<string>()
+  /** Imports that run: what they stored is in no record yet. */
+  #imports = 0
   /** Settles when no sweep runs. */
   #swept: Promise<void> = Promise.resolve()
 
   constructor(options: VDiskCatalogOptions) {
     this.#options = options
     this.#store = options.store
+    this.garbage = new GarbageCollector(options.chunkStore, options.log)
   }
 
   /** @throws {BootwireError} NOT_FOUND */
   async get(name: string): Promise<VDisk> {
-    const found = await this.tryGet(name)
-    if (found === undefined) {
-      throw new BootwireError('NOT_FOUND', `Cannot find vDisk "${name}"`)
-    }
-    return found
+    const { record, versions } = await this.#require(name)
+    return { record, versions }
   }
 
   async tryGet(name: string): Promise<VDisk | undefined> {
-    const entry = await this.#store.get(VDISK_KEYS + name)
-    if (entry === undefined) return undefined
-    return { record: entry.value as VDiskRecord, versions: await this.#versions(name) }
+    const loaded = await this.#load(name)
+    return loaded && { record: loaded.record, versions: loaded.versions }
   }
 
   /** All vDisks by name. */
@@ -103,6 +143,17 @@ export class VDiskCatalog {
     return entry?.value as VersionRecord | undefined
   }
 
+  /**
+   * Finds a version by its number or the beginning of its id; the one in production when none is named.
+   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
+   */
+  async find(name: string, selector: string | undefined): Promise<VersionRecord> {
+    const vdisk = await this.get(name)
+    const production = productionOf(vdisk)
+    if (selector === undefined && production !== undefined) return production
+    return selectVersion(name, vdisk.versions, selector ?? vdisk.record.productionVersionId)
+  }
+
   /** Returns the kernel of the oldest vDisk that has one: what a machine boots to see its menu. */
   async defaultKernel(): Promise<KernelRecord | undefined> {
     const vdisks = await this.list()
@@ -111,87 +162,126 @@ export class VDiskCatalog {
   }
 
   /**
-   * Takes the name for the time of an import; call the result when it is over.
-   * @throws {BootwireError} INVALID_ARGUMENT, ALREADY_EXISTS
+   * Says that an import under this name begins; call the result when it is over. Several may run at
+   * once, also under one name.
+   * @throws {BootwireError} INVALID_ARGUMENT
    */
-  async reserve(name: string): Promise<() => void> {
+  async beginImport(name: string): Promise<() => void> {
     assertVDiskName(name)
-    const exists = (await this.#store.get(VDISK_KEYS + name)) !== undefined
-    if (exists || this.#reserved.has(name)) {
-      const state = exists ? 'there is one of this name' : 'an import of this name is running'
-      throw new BootwireError('ALREADY_EXISTS', `Cannot import vDisk "${name}": ${state}`)
-    }
-    this.#reserved.add(name)
+    this.#imports += 1
     // A sweep that runs took its list before; what the import stores would be on none.
     await this.#swept
-    return () => this.#reserved.delete(name)
+    let running = true
+    return () => {
+      if (running) this.#imports -= 1
+      running = false
+    }
   }
 
-  /** Makes an imported version visible as a vDisk of its own. @throws {BootwireError} ALREADY_EXISTS */
-  async register(vdisk: NewVDisk): Promise<VDisk> {
-    const { name, title, committed, root, osName, kernel } = vdisk
-    const createdAtMs = this.#options.now()
-    const record = { name, title, createdAtMs, productionVersionId: committed.versionId }
-    const version: VersionRecord = {
-      ...committed,
-      vdisk: name,
-      createdAtMs,
-      root,
-      osName,
-      ...(kernel !== undefined && { kernel }),
-    }
-    const revision = await this.#store.transact(
-      [{ key: VDISK_KEYS + name, revision: 0 }],
-      [
-        { type: 'put', key: VDISK_KEYS + name, value: record },
-        { type: 'put', key: versionKey(name, version.versionId), value: version },
-      ],
-    )
-    if (revision === undefined) {
-      throw new BootwireError(
-        'ALREADY_EXISTS',
-        `Cannot import vDisk "${name}": there is one of this name`,
-      )
-    }
+  /**
+   * Makes an imported version visible: as a new vDisk, which has it in production, or as the next
+   * version of one, which the next boots get once it is promoted. The same image again is the same
+   * version.
+   */
+  async register(imported: NewVersion): Promise<RegisteredVersion> {
+    const { name } = imported
+    const registered = await transactUntilWritten(this.#store, async () => {
+      const loaded = await this.#load(name)
+      const placed = placeVersion(loaded, imported, this.#options.now())
+      const { record, version } = placed
+      const others = (loaded?.versions ?? []).filter((it) => it.versionId !== version.versionId)
+      return {
+        conditions: [loaded?.condition ?? { key: VDISK_KEYS + name, revision: 0 }],
+        changes: placed.changed
+          ? [put(VDISK_KEYS + name, record), put(versionKey(name, version.versionId), version)]
+          : [],
+        result: { ...placed, versions: newestFirst([version, ...others]) },
+      }
+    })
     this.changes.emit(name)
-    return { record, versions: [version] }
+    return registered
+  }
+
+  /**
+   * Gives this version to the next boots; running clients keep theirs.
+   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
+   */
+  promote(name: string, selector: string): Promise<Promotion> {
+    return this.#changeProduction(name, 'promote', ({ versions }) =>
+      selectVersion(name, versions, selector),
+    )
+  }
+
+  /**
+   * Gives the next boots the version that was in production before.
+   * @throws {BootwireError} NOT_FOUND
+   */
+  rollback(name: string): Promise<Promotion> {
+    return this.#changeProduction(name, 'rollback', ({ record, versions }) => {
+      const target = rollbackTarget(record, versions)
+      if (target !== undefined) return target
+      const why = 'no other version was in production before this one, or those were removed'
+      throw new BootwireError(
+        'NOT_FOUND',
+        `Cannot roll vDisk "${name}" back: ${why}; "bootwire vdisk promote ${name} VERSION" names one`,
+      )
+    })
   }
 
   /**
    * Removes a vDisk with its versions. Assignments are the caller's to look after.
-   * @throws {BootwireError} NOT_FOUND, IN_USE when a running client reads it
+   * @throws {BootwireError} NOT_FOUND, IN_USE when the root of a client is on it
    */
-  async remove(name: string): Promise<void> {
-    const vdisk = await this.get(name)
-    if (vdisk.versions.some(({ versionId }) => this.#options.isInUse(versionId))) {
-      throw new BootwireError('IN_USE', `Cannot remove vDisk "${name}": running clients read it`)
-    }
-    const keys = vdisk.versions.map(({ versionId }) => versionKey(name, versionId))
-    await this.#store.transact(
-      [],
-      [VDISK_KEYS + name, ...keys].map((key) => ({ type: 'delete', key })),
-    )
-    this.changes.emit(name)
-    await this.sweep()
+  async remove(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#removeVersions(name, options, ({ versions }) => ({
+      versions,
+      what: `vDisk "${name}"`,
+      changes: [{ type: 'delete', key: VDISK_KEYS + name }],
+    }))
+  }
+
+  /**
+   * Removes one version, whose number is never given again.
+   * @throws {BootwireError} NOT_FOUND, IN_USE when it is in production or the root of a client is on it
+   */
+  async removeVersion(
+    name: string,
+    selector: string,
+    options: { readonly force?: boolean } = {},
+  ): Promise<VersionRecord> {
+    const [removed] = await this.#removeVersions(name, options, ({ record, versions }) => {
+      const version = selectVersion(name, versions, selector)
+      const what = `version ${version.number} of vDisk "${name}"`
+      if (version.versionId === record.productionVersionId) {
+        throw new BootwireError(
+          'IN_USE',
+          `Cannot remove ${what}: it is in production; promote another version first, or remove the whole vDisk`,
+        )
+      }
+      // Written so that whatever else happens to the vDisk at this moment is decided again.
+      return { versions: [version], what, changes: [put(VDISK_KEYS + name, record)] }
+    })
+    return removed as VersionRecord
   }
 
   /** Removes data and boot files that no record names any more; not while an import runs. */
   async sweep(): Promise<void> {
-    if (this.#reserved.size > 0) return // a later sweep finds it, at the latest the next start
+    if (this.#imports > 0) return // a later sweep finds it, at the latest the next start
     const sweeping = this.#swept.then(() => this.#sweep())
     this.#swept = sweeping.catch(() => undefined) // whoever asked is told
     await sweeping
   }
 
   async #sweep(): Promise<void> {
-    const { chunkStore, bootFiles, log } = this.#options
-    if (this.#reserved.size > 0) return // one began while this waited for another sweep
+    const { chunkStore, bootFiles, isInUse, log } = this.#options
+    if (this.#imports > 0) return // one began while this waited for another sweep
     const versions = (await this.#store.range(VERSION_KEYS)).map((e) => e.value as VersionRecord)
     const versionIds = new Set(versions.map(({ versionId }) => versionId))
     for (const versionId of await chunkStore.listVersions()) {
-      if (versionIds.has(versionId)) continue
+      if (versionIds.has(versionId) || isInUse(versionId)) continue
       log.info({ versionId }, 'removing a version that no vDisk has any more')
       await chunkStore.removeVersion(versionId)
+      this.garbage.schedule()
     }
     const kernelIds = new Set(versions.map(({ kernel }) => kernel?.id))
     for (const kernelId of await bootFiles.listKernels()) {
@@ -199,10 +289,106 @@ export class VDiskCatalog {
     }
   }
 
+  async #changeProduction(
+    name: string,
+    by: 'promote' | 'rollback',
+    choose: (vdisk: VDisk) => VersionRecord,
+  ): Promise<Promotion> {
+    const promotion = await transactUntilWritten(this.#store, async () => {
+      const { condition, ...vdisk } = await this.#require(name)
+      const version = choose(vdisk)
+      const record = withProduction(vdisk.record, version, { by, atMs: this.#options.now() })
+      const changed = record !== vdisk.record
+      return {
+        conditions: [condition],
+        changes: changed ? [put(VDISK_KEYS + name, record)] : [],
+        result: { record, versions: vdisk.versions, version, before: productionOf(vdisk) },
+      }
+    })
+    this.changes.emit(name)
+    return promotion
+  }
+
+  /**
+   * Removes the records, then looks again who uses the versions: a client notes what it opens before it
+   * looks whether that is still there, so that one of the two sees the other. Lost the race: all as before.
+   */
+  async #removeVersions(
+    name: string,
+    { force = false }: { readonly force?: boolean },
+    choose: (vdisk: VDisk) => {
+      readonly versions: readonly VersionRecord[]
+      readonly what: string
+      readonly changes: readonly StateChange[]
+    },
+  ): Promise<readonly VersionRecord[]> {
+    const removed = await transactUntilWritten(this.#store, async () => {
+      const { condition, ...vdisk } = await this.#require(name)
+      const chosen = choose(vdisk)
+      await this.#assertUnused(chosen, force)
+      const keys = chosen.versions.map(({ versionId }) => versionKey(name, versionId))
+      const deletions = keys.map((key): StateChange => ({ type: 'delete', key }))
+      return {
+        conditions: [condition],
+        changes: [...chosen.changes, ...deletions],
+        result: { ...chosen, record: vdisk.record },
+      }
+    })
+    try {
+      await this.#assertUnused(removed, force)
+    } catch (error) {
+      await this.#putBack(removed)
+      throw error
+    }
+    this.changes.emit(name)
+    await this.sweep()
+    return removed.versions
+  }
+
+  async #putBack({ record, versions }: VDisk): Promise<void> {
+    const records = versions.map((it) => put(versionKey(record.name, it.versionId), it))
+    const isThere = (await this.#store.get(VDISK_KEYS + record.name)) !== undefined
+    await this.#store.transact(
+      [],
+      isThere ? records : [put(VDISK_KEYS + record.name, record), ...records],
+    )
+  }
+
+  async #assertUnused(
+    { versions, what }: { readonly versions: readonly VersionRecord[]; readonly what: string },
+    force: boolean,
+  ): Promise<void> {
+    const { usersOf } = this.#options
+    const users = await Promise.all(versions.map((it) => usersOf(it.vdisk, it.versionId)))
+    const counted = users.flat().filter(({ isLost }) => !isLost || !force)
+    if (counted.length === 0) return
+    const names = counted.slice(0, USERS_NAMED_MAX).map(({ text }) => text)
+    const others = counted.length - names.length
+    const list = `${names.join(', ')}${others > 0 ? ` and ${others} others` : ''}`
+    const hint = counted.every(({ isLost }) => isLost) ? '; --force if they are off' : ''
+    throw new BootwireError(
+      'IN_USE',
+      `Cannot remove ${what}: running clients read it: ${list}${hint}`,
+    )
+  }
+
+  async #load(name: string): Promise<Loaded | undefined> {
+    const entry = await this.#store.get(VDISK_KEYS + name)
+    if (entry === undefined) return undefined
+    const { key, revision } = entry
+    const record = entry.value as VDiskRecord
+    return { record, versions: await this.#versions(name), condition: { key, revision } }
+  }
+
+  async #require(name: string): Promise<Loaded> {
+    const loaded = await this.#load(name)
+    if (loaded !== undefined) return loaded
+    throw new BootwireError('NOT_FOUND', `Cannot find vDisk "${name}"`)
+  }
+
   async #versions(name: string): Promise<VersionRecord[]> {
     const entries = await this.#store.range(`${VERSION_KEYS}${name}/`)
-    const versions = entries.map((entry) => entry.value as VersionRecord)
-    return versions.sort((a, b) => b.createdAtMs - a.createdAtMs)
+    return newestFirst(entries.map((entry) => entry.value as VersionRecord))
   }
 }
 
@@ -210,6 +396,14 @@ export function productionOf({ record, versions }: VDisk): VersionRecord | undef
   return versions.find(({ versionId }) => versionId === record.productionVersionId)
 }
 
+function newestFirst(versions: VersionRecord[]): VersionRecord[] {
+  return versions.sort((a, b) => b.number - a.number)
+}
+
 function versionKey(vdisk: string, versionId: string): string {
   return `${VERSION_KEYS}${vdisk}/${versionId}`
+}
+
+function put(key: string, value: unknown): StateChange {
+  return { type: 'put', key, value }
 }
