@@ -81,7 +81,7 @@ const SUPERBLOCK_BYTES = 1024
 export async function assertComplete(image: SourceImage, { partition, type }: FileSystem) {
   const superblock = SUPERBLOCKS[type]
   if (superblock === undefined) return
-  await using file = await openSource(image.path)
+  await using file = await openSource(image)
   const block = Buffer.alloc(SUPERBLOCK_BYTES)
   await file.read(block, 0, block.length, partition.offsetBytes + superblock.offsetBytes)
   const sizeBytes = superblock.sizeOf(block)
@@ -89,6 +89,6 @@ export async function assertComplete(image: SourceImage, { partition, type }: Fi
   const where = partition.number === 0 ? 'the image' : `partition ${partition.number}`
   throw new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot import "${image.path}": its ${type} file system has ${sizeBytes} bytes, ${where} only ${partition.sizeBytes}`,
+    `Cannot import "${image.name}": its ${type} file system has ${sizeBytes} bytes, ${where} only ${partition.sizeBytes}`,
   )
 }

@@ -14,11 +14,16 @@ import { buildKernelFiles } from './kernel-files.ts'
 import { findKernel } from './kernel-search.ts'
 import { isReadable, MountedImage } from './mounted-image.ts'
 import { type FoundRoot, findRoot, type ImageContent, inspectContent } from './root-search.ts'
-import { inspectSource, isZero, readSource, type SourceImage } from './source-image.ts'
+import {
+  dataBytesOf,
+  type ImageSource,
+  openImage,
+  readSource,
+  type SourceImage,
+} from './source-image.ts'
+import { isZero, type Spool } from './spool.ts'
 
-export interface ImportRequest {
-  /** A raw image file or a block device, as the server sees it. */
-  readonly path: string
+export type ImportRequest = ImageSource & {
   /** Number of the partition with the root; found when it is not told. */
   readonly rootPartition?: number
 }
@@ -26,6 +31,7 @@ export interface ImportRequest {
 export interface ImportDeps {
   readonly store: ChunkStore
   readonly bootFiles: BootFiles
+  readonly spool: Spool
   readonly log: Log
 }
 
@@ -38,6 +44,8 @@ export interface ImportProgress {
 
 export interface ImportedImage {
   readonly committed: CommittedVersion
+  /** How the image was read: raw, qcow2, … */
+  readonly format: string
   readonly root: RootLocation
   readonly osName: string
   /** Absent when the image brings none. */
@@ -57,19 +65,21 @@ export async function importImage(
   signal: AbortSignal,
 ): Promise<ImportedImage> {
   const warnings: string[] = []
-  const image = await inspectSource(request.path, signal)
-  const report = (stage: string, doneBytes: number) =>
-    onProgress({ stage, doneBytes, totalBytes: image.sizeBytes })
-  report('looking what is on the image', 0)
+  await using opened = new AsyncDisposableStack()
+  const report = (stage: string, doneBytes = 0, totalBytes = 0) =>
+    onProgress({ stage, doneBytes, totalBytes })
+  const image = await openImage(request, { spool: deps.spool, report, signal }, opened)
+  report('looking what is on the image')
   const content = await inspectContent(image, signal)
   const root = await findRoot(content, request.rootPartition, { ...deps, signal })
   await using mounted = root.mounted
-  report('taking out kernel and drivers', 0)
+  report('taking out kernel and drivers')
   const kernel = await takeKernel(content, root, deps, { warnings, signal })
   await mounted[Symbol.asyncDispose]()
-  const committed = await store(image, deps.store, (bytes) => report('storing', bytes), signal)
+  const committed = await store(image, deps.store, report, signal)
   return {
     committed,
+    format: image.format,
     root: root.location,
     osName: root.osName,
     ...(kernel !== undefined && { kernel }),
@@ -134,18 +144,19 @@ async function mountOthers(
 async function store(
   image: SourceImage,
   chunkStore: ChunkStore,
-  onBytes: (doneBytes: number) => void,
+  report: (stage: string, doneBytes: number, totalBytes: number) => void,
   signal: AbortSignal,
 ): Promise<CommittedVersion> {
+  const totalBytes = await dataBytesOf(image, signal)
   const writer = await chunkStore.createVersion()
   try {
     let doneBytes = 0
-    for await (const bytes of readSource(image, signal)) {
-      // A quick look saves empty space from being copied and hashed: 20 GiB of it in 11 s, not 60.
-      if (isZero(bytes)) await writer.appendZeros(bytes.length)
+    for await (const { bytes, lengthBytes } of readSource(image, signal)) {
+      // A quick look saves empty space of devices from being cut and hashed.
+      if (bytes === undefined || isZero(bytes)) await writer.appendZeros(lengthBytes)
       else await writer.append(bytes)
-      doneBytes += bytes.length
-      onBytes(doneBytes)
+      if (bytes !== undefined) doneBytes += lengthBytes
+      report('storing', doneBytes, totalBytes)
     }
     return await writer.commit()
   } finally {

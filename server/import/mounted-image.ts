@@ -84,7 +84,7 @@ export class MountedImage implements AsyncDisposable {
     const { image, fileSystem } = request
     throw new BootwireError(
       'FILESYSTEM_UNREADABLE',
-      `Cannot read the ${fileSystem.type} file system on ${nameOf(fileSystem)} of "${image.path}": ${failures.join('; ')}`,
+      `Cannot read the ${fileSystem.type} file system on ${nameOf(fileSystem)} of "${image.name}": ${failures.join('; ')}`,
     )
   }
 

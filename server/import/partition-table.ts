@@ -77,7 +77,7 @@ function assertInside(image: SourceImage, partition: Partition): void {
   if (endBytes <= image.sizeBytes) return
   throw new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot import "${image.path}": partition ${partition.number} ends at byte ${endBytes}, the image at ${image.sizeBytes}`,
+    `Cannot import "${image.name}": partition ${partition.number} ends at byte ${endBytes}, the image at ${image.sizeBytes}`,
   )
 }
 
@@ -87,18 +87,18 @@ async function brokenGpt(image: SourceImage): Promise<BootwireError> {
   if (expectedBytes > image.sizeBytes) {
     return new BootwireError(
       'IMAGE_TRUNCATED',
-      `Cannot import "${image.path}": its GPT is of a disk of ${expectedBytes} bytes, the image has ${image.sizeBytes}`,
+      `Cannot import "${image.name}": its GPT is of a disk of ${expectedBytes} bytes, the image has ${image.sizeBytes}`,
     )
   }
   return new BootwireError(
     'IMAGE_NOT_BOOTABLE',
-    `Cannot import "${image.path}": its partition table (GPT) is damaged`,
+    `Cannot import "${image.name}": its partition table (GPT) is damaged`,
   )
 }
 
 /** Returns 0 when there is no GPT header. */
 async function gptDiskSize(image: SourceImage): Promise<number> {
-  await using file = await openSource(image.path)
+  await using file = await openSource(image)
   const header = Buffer.alloc(SECTOR_BYTES)
   await file.read(header, 0, header.length, SECTOR_BYTES)
   if (header.toString('latin1', 0, GPT_SIGNATURE.length) !== GPT_SIGNATURE) return 0

@@ -57,7 +57,7 @@ export async function inspectContent(
   if (partitionTable === undefined) {
     throw new BootwireError(
       'IMAGE_NOT_BOOTABLE',
-      `Cannot import "${image.path}": it has neither a partition table nor a file system`,
+      `Cannot import "${image.name}": it has neither a partition table nor a file system`,
     )
   }
   const fileSystems: FileSystem[] = []
@@ -169,6 +169,6 @@ function noRoot(
   const where = rootPartition === undefined ? '' : ` on partition ${rootPartition}`
   return new BootwireError(
     'IMAGE_NOT_BOOTABLE',
-    `Cannot import "${image.path}": there is no Linux system${where} (an ext4, xfs or btrfs file system with etc/os-release and an init); found: ${found}`,
+    `Cannot import "${image.name}": there is no Linux system${where} (an ext4, xfs or btrfs file system with etc/os-release and an init); found: ${found}`,
   )
 }

@@ -1,83 +1,115 @@
-/** The file or block device an image is imported from: opened, measured, and read. */
+/**
+ * The image that is imported, as raw bytes that can be read anywhere: a file, a block device, or the
+ * spool file that what came through a pipe or in another format was unpacked into.
+ */
 import { type FileHandle, open } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
 import { MiB } from '#shared/units.ts'
+import { dataExtents, type Extent } from './data-extents.ts'
+import { convertToRaw, type ForeignImage, inspectForeign } from './foreign-image.ts'
+import { detectFormat, type ImageFormat } from './image-format.ts'
+import type { Spool } from './spool.ts'
 import { runTool } from './tool.ts'
 
 export interface SourceImage {
+  /** Where the bytes lie. */
   readonly path: string
+  /** What people call it. */
+  readonly name: string
   readonly sizeBytes: number
+  /** How it was read: raw, qcow2, … */
+  readonly format: string
 }
 
-/** Disk images that are not raw, by what they begin with. */
-const OTHER_FORMATS = [
-  { name: 'qcow2', magic: [0x51, 0x46, 0x49, 0xfb] },
-  { name: 'VMDK', magic: [...Buffer.from('KDMV')] },
-  { name: 'VMDK', magic: [...Buffer.from('# Disk DescriptorFile')] },
-  { name: 'VHDX', magic: [...Buffer.from('vhdxfile')] },
-  { name: 'VHD', magic: [...Buffer.from('conectix')] },
-  { name: 'gzip', magic: [0x1f, 0x8b] },
-  { name: 'xz', magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a] },
-  { name: 'zstd', magic: [0x28, 0xb5, 0x2f, 0xfd] },
-  { name: 'bzip2', magic: [...Buffer.from('BZh')] },
-] as const
+/** A path on the server, or bytes that come. */
+export type ImageSource =
+  | { readonly path: string }
+  | { readonly upload: AsyncIterable<Uint8Array>; readonly name: string }
 
-const MAGIC_BYTES = 32
+export interface SourceDeps {
+  readonly spool: Spool
+  readonly report: (stage: string, doneBytes: number, totalBytes: number) => void
+  readonly signal: AbortSignal
+}
 
 /** One read of the source: large enough that its cost is the copying. */
 const READ_BYTES = MiB
 
-/** @throws {BootwireError} IMAGE_MISSING, IMAGE_EMPTY, IMAGE_NOT_BOOTABLE, PERMISSION_DENIED */
-export async function inspectSource(path: string, signal: AbortSignal): Promise<SourceImage> {
-  await using file = await openSource(path)
-  const status = await file.stat()
-  if (!status.isFile() && !status.isBlockDevice()) {
-    throw new BootwireError(
-      'IMAGE_MISSING',
-      `Cannot import "${path}": it is neither a file nor a block device`,
-    )
-  }
-  const sizeBytes = status.isFile() ? status.size : await deviceSize(path, signal)
-  if (sizeBytes === 0) {
-    throw new BootwireError('IMAGE_EMPTY', `Cannot import "${path}": it has 0 bytes`)
-  }
-  await refuseOtherFormats(path, file)
-  return { path, sizeBytes }
+/**
+ * Makes the image readable as raw bytes; what was unpacked for that goes with `stack`.
+ * @throws {BootwireError} IMAGE_MISSING, IMAGE_EMPTY, IMAGE_TRUNCATED, IMAGE_NOT_BOOTABLE,
+ *   PERMISSION_DENIED, STORE_FULL, TOOL_MISSING, TOOL_FAILED
+ */
+export async function openImage(
+  source: ImageSource,
+  deps: SourceDeps,
+  stack: AsyncDisposableStack,
+): Promise<SourceImage> {
+  const file =
+    'path' in source ? { ...source, name: source.path } : await receive(source, deps, stack)
+  const { format, sizeBytes } = await inspectFile(file, deps.signal)
+  if (format.kind === 'raw') return { ...file, sizeBytes: format.sizeBytes, format: 'raw' }
+  deps.report(`unpacking ${format.title}`, 0, sizeBytes)
+  return await unpack({ ...file, ...format }, deps, stack)
+}
+
+/** What is read of an image: the data it has, in order, and the zeros between. */
+export interface ImagePiece {
+  /** Absent for zeros. The memory is used again for the next piece. */
+  readonly bytes?: Uint8Array
+  readonly lengthBytes: number
 }
 
 /**
- * Reads the image from its first byte to its last. The memory is used again for the next piece.
+ * Reads the image from its first byte to its last; holes are not read.
  * @throws {BootwireError} IMAGE_TRUNCATED when it became shorter meanwhile
  */
 export async function* readSource(
-  { path, sizeBytes }: SourceImage,
+  image: SourceImage,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  await using file = await openSource(path)
+): AsyncGenerator<ImagePiece> {
+  await using file = await openSource(image)
   const buffer = new Uint8Array(READ_BYTES)
-  for (let position = 0; position < sizeBytes; ) {
-    signal.throwIfAborted()
-    const wanted = Math.min(buffer.length, sizeBytes - position)
-    const { bytesRead } = await file.read(buffer, 0, wanted, position)
-    if (bytesRead === 0) {
-      throw new BootwireError(
-        'IMAGE_TRUNCATED',
-        `Cannot import "${path}": it ended after ${position} bytes, expected ${sizeBytes}`,
-      )
+  let position = 0
+  for await (const { offsetBytes, sizeBytes } of extentsOf(image, file, signal)) {
+    if (offsetBytes > position) yield { lengthBytes: offsetBytes - position }
+    position = offsetBytes
+    for (const endBytes = offsetBytes + sizeBytes; position < endBytes; ) {
+      signal.throwIfAborted()
+      const wanted = Math.min(buffer.length, endBytes - position)
+      const { bytesRead } = await file.read(buffer, 0, wanted, position)
+      if (bytesRead === 0) throw truncated(image, position)
+      position += bytesRead
+      yield { bytes: buffer.subarray(0, bytesRead), lengthBytes: bytesRead }
     }
-    position += bytesRead
-    yield buffer.subarray(0, bytesRead)
   }
+  if (position < image.sizeBytes) yield { lengthBytes: image.sizeBytes - position }
 }
 
-const ZEROS = new Uint8Array(READ_BYTES)
-
-/** True for a piece of the image with nothing but zeros, such as a hole of a sparse file. */
-export function isZero(bytes: Uint8Array): boolean {
-  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0
+/** Returns how much there is to read, holes not counted. */
+export async function dataBytesOf(image: SourceImage, signal: AbortSignal): Promise<number> {
+  await using file = await openSource(image)
+  let dataBytes = 0
+  for await (const { sizeBytes } of extentsOf(image, file, signal)) dataBytes += sizeBytes
+  return dataBytes
 }
 
-export async function openSource(path: string): Promise<FileHandle> {
+async function* extentsOf(
+  image: SourceImage,
+  file: FileHandle,
+  signal: AbortSignal,
+): AsyncGenerator<Extent> {
+  const status = await file.stat()
+  if (status.isFile() && status.size < image.sizeBytes) throw truncated(image, status.size)
+  const isSparse = status.isFile() && status.blocks * 512 < image.sizeBytes
+  if (isSparse) yield* dataExtents(image.path, image.sizeBytes, signal)
+  else yield { offsetBytes: 0, sizeBytes: image.sizeBytes }
+}
+
+export async function openSource({
+  path,
+  name,
+}: Pick<SourceImage, 'path' | 'name'>): Promise<FileHandle> {
   try {
     return await open(path)
   } catch (error) {
@@ -85,12 +117,12 @@ export async function openSource(path: string): Promise<FileHandle> {
     if (code === 'EACCES' || code === 'EPERM') {
       throw new BootwireError(
         'PERMISSION_DENIED',
-        `Cannot import "${path}": the server may not read it`,
+        `Cannot import "${name}": the server may not read it`,
         { cause: error },
       )
     }
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') {
-      throw new BootwireError('IMAGE_MISSING', `Cannot import "${path}": there is no such file`, {
+      throw new BootwireError('IMAGE_MISSING', `Cannot import "${name}": there is no such file`, {
         cause: error,
       })
     }
@@ -98,17 +130,69 @@ export async function openSource(path: string): Promise<FileHandle> {
   }
 }
 
+interface NamedFile {
+  readonly path: string
+  readonly name: string
+}
+
+async function inspectFile(
+  { path, name }: NamedFile,
+  signal: AbortSignal,
+): Promise<{ readonly format: ImageFormat; readonly sizeBytes: number }> {
+  await using file = await openSource({ path, name })
+  const status = await file.stat()
+  if (!status.isFile() && !status.isBlockDevice()) {
+    throw new BootwireError(
+      'IMAGE_MISSING',
+      `Cannot import "${name}": it is neither a file nor a block device`,
+    )
+  }
+  const sizeBytes = status.isFile() ? status.size : await deviceSize(path, signal)
+  if (sizeBytes === 0) {
+    throw new BootwireError('IMAGE_EMPTY', `Cannot import "${name}": it has 0 bytes`)
+  }
+  return { format: await detectFormat({ path, name, file, sizeBytes }), sizeBytes }
+}
+
+/** A pipe has no end that is known, and no way back: what comes is written down first. */
+async function receive(
+  { upload, name }: { readonly upload: AsyncIterable<Uint8Array>; readonly name: string },
+  { spool, report, signal }: SourceDeps,
+  stack: AsyncDisposableStack,
+): Promise<NamedFile> {
+  const spooled = stack.use(await spool.create())
+  const pieces = async function* () {
+    for await (const piece of upload) {
+      signal.throwIfAborted()
+      yield piece
+    }
+  }
+  report('receiving', 0, 0)
+  await spool.write(spooled, pieces(), name, (bytes) => report('receiving', bytes, 0))
+  return { path: spooled.path, name }
+}
+
+async function unpack(
+  image: ForeignImage,
+  { spool, report, signal }: SourceDeps,
+  stack: AsyncDisposableStack,
+): Promise<SourceImage> {
+  const { sizeBytes, dataBytes } = await inspectForeign(image, signal)
+  await spool.assertRoom(dataBytes, image.name)
+  const spooled = stack.use(await spool.create())
+  const stage = `unpacking ${image.title}`
+  const onShare = (share: number) => report(stage, Math.round(share * sizeBytes), sizeBytes)
+  await convertToRaw(image, spooled.path, onShare, signal)
+  return { path: spooled.path, name: image.name, sizeBytes, format: image.title }
+}
+
 async function deviceSize(path: string, signal: AbortSignal): Promise<number> {
   return Number((await runTool('blockdev', ['--getsize64', path], { signal })).stdout)
 }
 
-async function refuseOtherFormats(path: string, file: FileHandle): Promise<void> {
-  const head = new Uint8Array(MAGIC_BYTES)
-  await file.read(head, 0, head.length, 0)
-  const other = OTHER_FORMATS.find(({ magic }) => magic.every((byte, at) => head[at] === byte))
-  if (other === undefined) return
-  throw new BootwireError(
-    'IMAGE_NOT_BOOTABLE',
-    `Cannot import "${path}": it is in format ${other.name}, expected a raw image ("qemu-img convert -O raw" or an unpacker makes one)`,
+function truncated({ name, sizeBytes }: SourceImage, position: number): BootwireError {
+  return new BootwireError(
+    'IMAGE_TRUNCATED',
+    `Cannot import "${name}": it ended after ${position} bytes, expected ${sizeBytes}`,
   )
 }

@@ -13,6 +13,8 @@ const PACKAGES = {
   guestmount: 'guestmount',
   gzip: 'gzip',
   modinfo: 'kmod',
+  perl: 'perl-base',
+  'qemu-img': 'qemu-utils',
   sfdisk: 'fdisk',
   sh: 'dash',
   unshare: 'util-linux',
@@ -101,7 +103,7 @@ function missingTool(tool: ToolName, cause: Error): BootwireError {
   )
 }
 
-function toolFailure(tool: ToolName, status: number, stderr: string): BootwireError {
+export function toolFailure(tool: ToolName, status: number, stderr: string): BootwireError {
   const said = lastLines(stderr) || 'it said nothing'
   if (/no space left on device|disk quota exceeded/i.test(stderr)) {
     return new BootwireError('STORE_FULL', `Cannot finish "${tool}": the disk is full: ${said}`)

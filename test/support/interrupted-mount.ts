@@ -4,7 +4,7 @@ import { MountedImage } from '#server/import/mounted-image.ts'
 import { wholeImage } from '#server/import/partition-table.ts'
 
 const path = process.argv[2] ?? ''
-const image = { path, sizeBytes: statSync(path).size }
+const image = { path, name: path, sizeBytes: statSync(path).size, format: 'raw' }
 const fileSystem = { partition: wholeImage(image), type: 'ext4' }
 const { signal } = new AbortController()
 const mounted = await MountedImage.mount({ image, fileSystem, options: '' }, signal)
