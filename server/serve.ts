@@ -14,6 +14,7 @@ import type { ServeConfig } from './config.ts'
 import { type Core, createCore } from './core.ts'
 import { closeServer, createAgentServer, createBootServer } from './http-servers.ts'
 import { importImage } from './import/import-image.ts'
+import { Spool } from './import/spool.ts'
 import { listen } from './listening.ts'
 import type { Log } from './log.ts'
 import { LevelStateStore } from './state/level-state-store.ts'
@@ -21,6 +22,7 @@ import {
   adminSocketPath,
   databaseFolder,
   ensureStateFolder,
+  spoolFolder,
   storeFolder,
 } from './state/state-folder.ts'
 import { FileChunkStore } from './store/file-chunk-store.ts'
@@ -55,6 +57,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const chunkStore = await FileChunkStore.open(storeFolder(config.stateFolder))
   opened.defer(() => chunkStore.close())
   const bootFiles = await BootFiles.open(config.stateFolder)
+  const spool = await Spool.open(spoolFolder(config.stateFolder))
   const { log } = deps
   const core = createCore({ ...config, store, chunkStore, bootFiles, now: Date.now, log })
   opened.defer(() => core.boots.save())
@@ -65,13 +68,16 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
   const routes = createAdminRoutes({
     ...core,
+    chunkStore,
     importImage: (request, onProgress, signal) =>
-      importImage(request, { store: chunkStore, bootFiles, log }, onProgress, signal),
+      importImage(request, { store: chunkStore, bootFiles, spool, log }, onProgress, signal),
     log,
     server: { config, ...ports, pin: key.pin, startedAtMs: Date.now() },
   })
   const admin = await AdminServer.listen(socketPath, routes, log)
   opened.defer(() => admin.close())
+  // A server that was killed may have left what no version holds.
+  core.catalog.garbage.schedule()
   const running = opened.move()
   return { ...ports, pin: key.pin, stop: () => running.disposeAsync() }
 }

@@ -7,25 +7,58 @@ import type {
   VDiskRecord,
   VersionRecord,
 } from '#server/state/records.ts'
+import type { CheckReport } from '#server/store/chunk-store.ts'
+import type { ImportOutcome } from '#server/vdisks/new-version.ts'
 import type { ErrorCode } from '#shared/errors.ts'
 import { ASSIGNMENTS_MAX, NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
+import type { Hydration } from '#shared/wire/messages.ts'
 
 const PATH_LENGTH_MAX = 4096
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
 const vdisks = v.pipe(v.array(name), v.maxLength(ASSIGNMENTS_MAX))
 
-export const importRequestSchema = v.object({
-  /** Absolute path on the server. */
-  path: v.pipe(v.string(), v.startsWith('/'), v.maxLength(PATH_LENGTH_MAX)),
+/** What an import is told beside its image. */
+export const importOptionsSchema = v.object({
   name,
+  /** Absent to keep the title there is. */
   title: v.optional(v.pipe(v.string(), v.maxLength(120))),
   /** 1-based; absent to have it found. */
   rootPartition: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(128))),
   /** Accept an image without a kernel: it runs on the default boot kernel. */
   kernelOptional: v.optional(v.boolean(), false),
+  /** The next boots get it at once, also when it is not the first version. */
+  promote: v.optional(v.boolean(), false),
+})
+export type ImportOptions = v.InferInput<typeof importOptionsSchema>
+
+export const importRequestSchema = v.object({
+  ...importOptionsSchema.entries,
+  /** Absolute path on the server. */
+  path: v.pipe(v.string(), v.startsWith('/'), v.maxLength(PATH_LENGTH_MAX)),
 })
 export type ImportRequest = v.InferInput<typeof importRequestSchema>
+
+/** A number, or the beginning of an id. */
+export const promoteRequestSchema = v.object({
+  version: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
+})
+
+export const checkRequestSchema = v.object({
+  /** Part of the data that is read and hashed, 0 to 1. */
+  readDataShare: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0),
+  repair: v.optional(v.boolean(), false),
+})
+export type CheckRequest = v.InferInput<typeof checkRequestSchema>
+
+export const hydrateRequestSchema = v.object({
+  mode: v.optional(v.picklist(['off', 'run', 'pause'])),
+  /** Bytes per second; 0 for no limit. */
+  rateBytesPerSecond: v.optional(
+    v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER)),
+  ),
+})
+export type HydrateRequest = v.InferInput<typeof hydrateRequestSchema>
 
 export const approveRequestSchema = v.object({ vdisks: v.optional(vdisks, []) })
 export const assignRequestSchema = v.object({
@@ -36,8 +69,15 @@ export const assignRequestSchema = v.object({
 export const unassignRequestSchema = v.object({ vdisks: v.pipe(vdisks, v.minLength(1)) })
 export const renameRequestSchema = v.object({ hostname: v.string() })
 
+export interface VersionView extends VersionRecord {
+  readonly isInProduction: boolean
+  /** Sessions that read it right now. */
+  readonly sessionCount: number
+}
+
 export interface VDiskView extends VDiskRecord {
-  readonly versions: readonly VersionRecord[]
+  /** Newest first. */
+  readonly versions: readonly VersionView[]
   /** Ids of the clients it is assigned to. */
   readonly clientIds: readonly string[]
   /** Sessions that read it right now. */
@@ -49,6 +89,7 @@ export type Connection = 'off' | 'waiting' | 'streaming'
 
 export interface ClientView extends ClientRecord {
   readonly connection: Connection
+  readonly hydration: Hydration
 }
 
 export interface ClientDetails extends ClientView {
@@ -86,7 +127,25 @@ export interface ImportProgress {
 
 export interface ImportResult {
   readonly vdisk: VDiskView
+  readonly version: VersionView
+  readonly outcome: ImportOutcome
+  /** How the image was read: raw, qcow2, … */
+  readonly format: string
   readonly warnings: readonly string[]
+}
+
+export interface PromotionView {
+  readonly version: VersionView
+  /** What was in production; the same when nothing changed, absent when it is removed. */
+  readonly before?: VersionRecord
+}
+
+export interface CheckView extends Omit<CheckReport, 'damages'> {
+  readonly damages: readonly {
+    readonly text: string
+    /** Versions that cannot be read whole, as `debian@3`. */
+    readonly versions: readonly string[]
+  }[]
 }
 
 export interface ErrorView {
@@ -95,6 +154,9 @@ export interface ErrorView {
   readonly message: string
   readonly action: string
 }
+
+/** How far a check or a collection is. */
+export type StoreProgress = ImportProgress
 
 /** One line of a streamed answer; the last is a result or an error. */
 export type AnswerLine<Progress, Result> =

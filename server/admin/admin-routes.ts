@@ -7,7 +7,9 @@ import { VERSION } from '#server/version.ts'
 import type { StatusView } from './admin-api.ts'
 import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
 import type { Route } from './router.ts'
+import { type StoreRoutesServices, storeRoutes } from './store-routes.ts'
 import { type VDiskRoutesServices, vdiskRoutes } from './vdisk-routes.ts'
+import { versionRoutes } from './version-routes.ts'
 
 /** What `status` tells of the running server. */
 export interface ServerFacts {
@@ -18,7 +20,10 @@ export interface ServerFacts {
   readonly startedAtMs: number
 }
 
-export interface AdminServices extends ClientRoutesServices, VDiskRoutesServices {
+export interface AdminServices
+  extends ClientRoutesServices,
+    VDiskRoutesServices,
+    StoreRoutesServices {
   readonly server: ServerFacts
 }
 
@@ -26,6 +31,8 @@ export function createAdminRoutes(services: AdminServices): Route[] {
   return [
     { method: 'GET', path: '/status', handle: () => status(services) },
     ...vdiskRoutes(services),
+    ...versionRoutes(services),
+    ...storeRoutes(services),
     ...clientRoutes(services),
   ]
 }

@@ -7,8 +7,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Log } from '#server/log.ts'
 import { BootwireError, ERROR_KINDS, type ErrorCode } from '#shared/errors.ts'
 import type { AnswerLine, ErrorView } from './admin-api.ts'
+import { encodeJsonFrame, FRAME } from './content-frames.ts'
 import { readBody } from './request-body.ts'
-import { findRoute, type Route, type RouteMatch } from './router.ts'
+import { findRoute, type Route, type RouteMatch, type RouteRequest } from './router.ts'
 
 /** Owner may read and write, nobody else anything. */
 const SOCKET_UMASK = 0o177
@@ -21,6 +22,12 @@ const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
   LIMIT_EXCEEDED: 429,
 }
 
+interface Call extends RouteMatch {
+  readonly query: URLSearchParams
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+}
+
 export class AdminServer {
   readonly #routes: readonly Route[]
   readonly #log: Log
@@ -29,7 +36,11 @@ export class AdminServer {
   private constructor(routes: readonly Route[], log: Log) {
     this.#routes = routes
     this.#log = log
-    this.#server = createServer((request, response) => void this.#answer(request, response))
+    // An image that is uploaded takes as long as it takes.
+    this.#server = createServer(
+      { requestTimeout: 0 },
+      (request, response) => void this.#answer(request, response),
+    )
   }
 
   /**
@@ -62,30 +73,31 @@ export class AdminServer {
     try {
       const url = new URL(request.url ?? '/', 'http://admin')
       const match = findRoute(this.#routes, request.method ?? 'GET', url.pathname)
-      const body = await readBody(request)
-      if (match.route.streams === true) await this.#stream(match, url, body, response)
-      else sendJson(response, 200, await this.#run(match, url, body, response))
+      const call: Call = { ...match, query: url.searchParams, request, response }
+      if (match.route.answers === 'lines') await this.#answerLines(call)
+      else if (match.route.answers === 'frames') await this.#answerFrames(call)
+      else sendJson(response, 200, await this.#run(call, await readBody(request)))
     } catch (error) {
       const view = this.#errorView(error)
       sendJson(response, STATUS_BY_CODE[view.code] ?? 500, view)
     }
+    // What was not read must be, or whoever sends it never comes to read the answer.
+    request.resume()
   }
 
-  async #stream(
-    match: RouteMatch,
-    url: URL,
-    body: unknown,
-    response: ServerResponse,
-  ): Promise<void> {
+  async #answerLines(call: Call): Promise<void> {
+    const { route, request, response } = call
+    const body = route.takesUpload === true ? undefined : await readBody(request)
     const write = (line: AnswerLine<unknown, unknown>) =>
       response.write(`${JSON.stringify(line)}\n`)
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    response.flushHeaders()
     try {
       // Progress is dropped while whoever asked does not read: the next line tells as much.
       const progress = (progress: unknown) => {
         if (!response.writableNeedDrain) write({ progress })
       }
-      write({ result: await this.#run(match, url, body, response, progress) })
+      write({ result: await this.#run(call, body, { progress }) })
     } catch (error) {
       if (response.destroyed) return // whoever asked is gone, and that is why it failed
       write({ error: this.#errorView(error) })
@@ -93,19 +105,39 @@ export class AdminServer {
     response.end()
   }
 
+  async #answerFrames(call: Call): Promise<void> {
+    const { response } = call
+    const body = await readBody(call.request)
+    response.writeHead(200, { 'content-type': 'application/octet-stream' })
+    try {
+      await this.#run(call, body, { write: (bytes) => written(response, bytes) })
+    } catch (error) {
+      if (response.destroyed) return
+      response.write(encodeJsonFrame(FRAME.error, this.#errorView(error)))
+    }
+    response.end()
+  }
+
   async #run(
-    { route, params }: RouteMatch,
-    url: URL,
+    { route, params, query, request, response }: Call,
     body: unknown,
-    response: ServerResponse,
-    progress: (progress: unknown) => void = () => undefined,
+    outputs: Partial<Pick<RouteRequest, 'progress' | 'write'>> = {},
   ): Promise<unknown> {
     const gone = new AbortController()
     const onClose = () => gone.abort(new Error('whoever asked is gone'))
     response.on('close', onClose)
     try {
-      const query = url.searchParams
-      return await route.handle({ params, query, body, signal: gone.signal, progress })
+      return await route.handle({
+        params,
+        query,
+        body,
+        // Not destroyed by who stops reading, or the answer would go with it.
+        upload: request.iterator({ destroyOnReturn: false }),
+        signal: gone.signal,
+        progress: () => undefined,
+        write: async () => undefined,
+        ...outputs,
+      })
     } finally {
       response.off('close', onClose)
     }
@@ -121,6 +153,16 @@ export class AdminServer {
     const message = `The server failed: ${error instanceof Error ? error.message : String(error)}`
     return { code: 'INTERNAL', number, message, action }
   }
+}
+
+/** Returns when the bytes may be used again; fails when whoever asked is gone. */
+function written(response: ServerResponse, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    response.write(bytes, (error) => {
+      if (error === null || error === undefined) resolve()
+      else reject(error)
+    })
+  })
 }
 
 function sendJson(response: ServerResponse, status: number, value: unknown): void {

@@ -2,11 +2,13 @@
 
 import type { BootLog } from '#server/clients/boot-log.ts'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
+import { hydrationOf } from '#server/clients/hydration.ts'
 import type { BootRecord, ClientRecord } from '#server/state/records.ts'
 import { CLOSE_CODE } from '#server/stream/close-code.ts'
 import type { SessionTable } from '#server/stream/session-table.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
+import type { Hydration } from '#shared/wire/messages.ts'
 import {
   approveRequestSchema,
   assignRequestSchema,
@@ -14,6 +16,8 @@ import {
   type ClientDetails,
   type ClientView,
   type Connection,
+  type HydrateRequest,
+  hydrateRequestSchema,
   renameRequestSchema,
   unassignRequestSchema,
 } from './admin-api.ts'
@@ -57,6 +61,9 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
     ),
     action('rename', (client, { body }) =>
       registry.rename(client.id, parseBody(renameRequestSchema, body).hostname),
+    ),
+    action('hydrate', (client, { body }) =>
+      registry.setHydration(client.id, hydrationWish(parseBody(hydrateRequestSchema, body))),
     ),
     {
       method: 'DELETE',
@@ -105,6 +112,14 @@ async function assign(
   return await services.registry.assign(client.id, vdisks, { only })
 }
 
+/** Leaves out what was not said, as the record keeps what it has. */
+function hydrationWish({ mode, rateBytesPerSecond }: HydrateRequest): Partial<Hydration> {
+  return {
+    ...(mode !== undefined && { mode }),
+    ...(rateBytesPerSecond !== undefined && { rateBytesPerSecond }),
+  }
+}
+
 async function removeClient(
   services: ClientRoutesServices,
   selector: string,
@@ -144,7 +159,8 @@ function bootView(record: BootRecord, hostnames: ReadonlyMap<string, string>): B
 }
 
 function viewOf({ sessions }: ClientRoutesServices, client: ClientRecord): ClientView {
-  return { ...client, connection: connectionOf(sessions, client.id) }
+  const hydration = hydrationOf(client)
+  return { ...client, hydration, connection: connectionOf(sessions, client.id) }
 }
 
 function connectionOf(sessions: SessionTable, clientId: string): Connection {

@@ -5,20 +5,28 @@ export interface RouteRequest {
   /** Values of the `:name` parts of the path. */
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
-  /** Parsed, not checked. */
+  /** Parsed, not checked; undefined of routes that take an upload. */
   readonly body: unknown
+  readonly upload: AsyncIterable<Uint8Array>
   /** Aborted when whoever asked is gone. */
   readonly signal: AbortSignal
-  /** Sends a line of progress; only routes that stream may. */
+  /** Sends a line of progress; only routes that answer with lines may. */
   readonly progress: (progress: unknown) => void
+  /**
+   * Sends bytes, and returns when they may be used again; only routes that answer with frames may.
+   * Whoever asked sees an error of the route as a frame.
+   */
+  readonly write: (bytes: Uint8Array) => Promise<void>
 }
 
 export interface Route {
   readonly method: 'GET' | 'POST' | 'DELETE'
   /** Parts that begin with ":" match any text. */
   readonly path: string
-  /** Answers with JSON lines: progress, then the result. */
-  readonly streams?: boolean
+  /** JSON when it does not say; `lines`: progress, then the result; `frames`: of content-frames.ts. */
+  readonly answers?: 'lines' | 'frames'
+  /** The body is bytes of any number, for the route to read. */
+  readonly takesUpload?: boolean
   readonly handle: (request: RouteRequest) => Promise<unknown>
 }
 

@@ -1,19 +1,21 @@
-/** Administration of vDisks. */
+/** Administration of vDisks: importing, listing and removing them. */
 
 import type * as v from 'valibot'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import type { Log } from '#server/log.ts'
-import type { ClientRecord, KernelRecord } from '#server/state/records.ts'
+import type { ClientRecord, KernelRecord, VersionRecord } from '#server/state/records.ts'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
-import type { VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import type { RegisteredVersion, VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
 import {
   type ImportProgress,
   type ImportResult,
+  importOptionsSchema,
   importRequestSchema,
   type VDiskView,
+  type VersionView,
 } from './admin-api.ts'
 import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
@@ -21,15 +23,21 @@ import type { Route, RouteRequest } from './router.ts'
 /** What the import of an image found and stored; nothing is visible yet. */
 export interface Imported {
   readonly committed: CommittedVersion
+  readonly format: string
   readonly root: RootLocation
   readonly osName: string
   readonly kernel?: KernelRecord
   readonly warnings: readonly string[]
 }
 
+/** An image on the server's disks, or bytes that come. */
+export type ImportSource =
+  | { readonly path: string }
+  | { readonly upload: AsyncIterable<Uint8Array>; readonly name: string }
+
 /** Reads an image into the store; on failure nothing is left. */
 export type Importer = (
-  request: { readonly path: string; readonly rootPartition?: number },
+  request: ImportSource & { readonly rootPartition?: number },
   onProgress: (progress: ImportProgress) => void,
   signal: AbortSignal,
 ) => Promise<Imported>
@@ -41,6 +49,11 @@ export interface VDiskRoutesServices {
   readonly importImage: Importer
   readonly log: Log
 }
+
+/** What an uploaded image is called in messages. */
+const UPLOAD_NAME = 'standard input'
+
+type ImportOptions = v.InferOutput<typeof importOptionsSchema>
 
 /** A message is read by a person. */
 const CLIENTS_NAMED_MAX = 8
@@ -56,8 +69,22 @@ export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
     {
       method: 'POST',
       path: '/vdisks',
-      streams: true,
-      handle: (request) => importVDisk(services, request),
+      answers: 'lines',
+      handle: (request) => {
+        const { path, ...options } = parseBody(importRequestSchema, request.body)
+        return importVDisk(services, { path }, options, request)
+      },
+    },
+    {
+      method: 'POST',
+      path: '/vdisks/upload',
+      answers: 'lines',
+      takesUpload: true,
+      handle: (request) => {
+        const options = parseBody(importOptionsSchema, optionsIn(request.query))
+        const { upload } = request
+        return importVDisk(services, { upload, name: UPLOAD_NAME }, options, request)
+      },
     },
     {
       method: 'DELETE',
@@ -79,21 +106,33 @@ async function showVDisk(services: VDiskRoutesServices, name: string): Promise<V
   return viewOf(services, vdisk, await services.registry.list())
 }
 
+/** An upload's body is the image, so its options are in the address. */
+function optionsIn(query: URLSearchParams): unknown {
+  try {
+    return JSON.parse(query.get('options') ?? '{}')
+  } catch (cause) {
+    throw new BootwireError('INVALID_ARGUMENT', 'Cannot use the request: no JSON', { cause })
+  }
+}
+
 async function importVDisk(
   services: VDiskRoutesServices,
-  { body, signal, progress }: RouteRequest,
+  source: ImportSource,
+  options: ImportOptions,
+  { signal, progress }: Pick<RouteRequest, 'signal' | 'progress'>,
 ): Promise<ImportResult> {
   const { catalog, log } = services
-  const request = parseBody(importRequestSchema, body)
-  const about = { path: request.path, name: request.name }
+  const about = { image: nameOf(source), name: options.name }
+  const release = await catalog.beginImport(options.name)
   log.info(about, 'import begins')
-  const release = await catalog.reserve(request.name)
   try {
-    const result = await importReserved(services, request, progress, signal)
-    log.info(about, 'import done')
+    const result = await importCounted(services, source, options, { signal, progress })
+    const { outcome, version } = result
+    log.info({ ...about, outcome, version: version.number }, 'import done')
     return result
   } catch (error) {
     log.warn(about, `import failed: ${error instanceof Error ? error.message : String(error)}`)
+    catalog.garbage.schedule() // chunks it stored and never committed
     throw error
   } finally {
     release()
@@ -102,23 +141,44 @@ async function importVDisk(
   }
 }
 
-async function importReserved(
+async function importCounted(
   services: VDiskRoutesServices,
-  request: v.InferOutput<typeof importRequestSchema>,
-  onProgress: (progress: ImportProgress) => void,
-  signal: AbortSignal,
+  source: ImportSource,
+  options: ImportOptions,
+  { signal, progress }: Pick<RouteRequest, 'signal' | 'progress'>,
 ): Promise<ImportResult> {
-  const { name, title = name, path, rootPartition, kernelOptional } = request
-  const imported = await services.importImage(
-    { path, ...(rootPartition !== undefined && { rootPartition }) },
-    onProgress,
-    signal,
-  )
-  if (imported.kernel === undefined && !kernelOptional) throw noKernel(path)
+  const { name, title, rootPartition, kernelOptional, promote } = options
+  const request = { ...source, ...(rootPartition !== undefined && { rootPartition }) }
+  const imported = await services.importImage(request, progress, signal)
+  if (imported.kernel === undefined && !kernelOptional) throw noKernel(nameOf(source))
   signal.throwIfAborted()
-  const { warnings, ...found } = imported
-  const vdisk = await services.catalog.register({ name, title, ...found })
-  return { vdisk: viewOf(services, vdisk, await services.registry.list()), warnings }
+  const { warnings, format, ...found } = imported
+  const registered = await services.catalog.register({
+    name,
+    ...(title !== undefined && { title }),
+    ...found,
+    promote,
+  })
+  return await resultOf(services, registered, { warnings, format })
+}
+
+async function resultOf(
+  services: VDiskRoutesServices,
+  registered: RegisteredVersion,
+  facts: Pick<ImportResult, 'warnings' | 'format'>,
+): Promise<ImportResult> {
+  const { version, outcome } = registered
+  const clients = await services.registry.list()
+  return {
+    vdisk: viewOf(services, registered, clients),
+    version: versionViewOf(services, registered, version),
+    outcome,
+    ...facts,
+  }
+}
+
+function nameOf(source: ImportSource): string {
+  return 'path' in source ? source.path : source.name
 }
 
 async function removeVDisk(
@@ -134,23 +194,34 @@ async function removeVDisk(
       `Cannot remove vDisk "${name}": it is assigned to ${hostnamesOf(clients)}; --force takes it from them`,
     )
   }
-  await catalog.remove(name)
+  await catalog.remove(name, { force })
   for (const { id } of clients) await registry.unassign(id, [name])
   return { removed: name, unassignedFrom: clients.map(({ id }) => id) }
 }
 
 function viewOf(
-  { versions }: Pick<VDiskRoutesServices, 'versions'>,
+  services: Pick<VDiskRoutesServices, 'versions'>,
   vdisk: VDisk,
   clients: readonly ClientRecord[],
 ): VDiskView {
+  const versions = vdisk.versions.map((version) => versionViewOf(services, vdisk, version))
   return {
     ...vdisk.record,
-    versions: vdisk.versions,
+    versions,
     clientIds: clientsWith(clients, vdisk.record.name).map(({ id }) => id),
-    sessionCount: vdisk.versions
-      .map(({ versionId }) => versions.leaseCount(versionId))
-      .reduce((sum, count) => sum + count, 0),
+    sessionCount: versions.reduce((sum, { sessionCount }) => sum + sessionCount, 0),
+  }
+}
+
+export function versionViewOf(
+  { versions }: Pick<VDiskRoutesServices, 'versions'>,
+  { record }: Pick<VDisk, 'record'>,
+  version: VersionRecord,
+): VersionView {
+  return {
+    ...version,
+    isInProduction: version.versionId === record.productionVersionId,
+    sessionCount: versions.leaseCount(version.versionId),
   }
 }
 

@@ -24,6 +24,7 @@ import { type Attempt, transactUntilWritten } from '#server/state/transact-until
 import { BootwireError } from '#shared/errors.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import { assertHostName } from '#shared/names.ts'
+import type { Hydration } from '#shared/wire/messages.ts'
 import { withAssignments, withoutAssignments } from './client-changes.ts'
 import {
   chooseClient,
@@ -33,6 +34,7 @@ import {
   usableFacts,
 } from './client-matching.ts'
 import { hostnameFor } from './hostname-pattern.ts'
+import { hydrationOf } from './hydration.ts'
 import { admissionOf, type UnknownPolicy } from './unknown-policy.ts'
 
 /**
@@ -147,6 +149,14 @@ export class ClientRegistry {
 
   unassign(id: string, vdisks: readonly string[]): Promise<ClientRecord> {
     return this.#change(id, (client) => withoutAssignments(client, vdisks))
+  }
+
+  /** Sets how the rest of the client's vDisk is fetched; what is not said stays. */
+  setHydration(id: string, wish: Partial<Hydration>): Promise<ClientRecord> {
+    return this.#change(id, (client) => ({
+      ...client,
+      hydration: { ...hydrationOf(client), ...wish },
+    }))
   }
 
   /** Keeps the choice as the default of the next menu. A client removed meanwhile is left alone. */

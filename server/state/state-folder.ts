@@ -25,6 +25,11 @@ export function storeFolder(stateFolder: string): string {
   return join(stateFolder, 'store')
 }
 
+/** Images that are being unpacked for their import. */
+export function spoolFolder(stateFolder: string): string {
+  return join(stateFolder, 'spool')
+}
+
 /** @throws {BootwireError} INVALID_ARGUMENT when the path is too long for a socket. */
 export function adminSocketPath(stateFolder: string): string {
   const path = join(stateFolder, 'admin.sock')

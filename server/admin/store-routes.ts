@@ -1,0 +1,65 @@
+/** Administration of the store behind all vDisks: is it whole, and what of it is needed no more. */
+import type { ChunkStore, GarbageReport, StoreDamage } from '#server/store/chunk-store.ts'
+import type { VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import { type CheckView, checkRequestSchema, type StoreProgress } from './admin-api.ts'
+import { parseBody } from './request-body.ts'
+import type { Route, RouteRequest } from './router.ts'
+
+export interface StoreRoutesServices {
+  readonly catalog: VDiskCatalog
+  readonly chunkStore: Pick<ChunkStore, 'check'>
+}
+
+export function storeRoutes(services: StoreRoutesServices): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/store/check',
+      answers: 'lines',
+      handle: (request) => checkStore(services, request),
+    },
+    {
+      method: 'POST',
+      path: '/store/gc',
+      answers: 'lines',
+      handle: (request) => collectGarbage(services, request),
+    },
+  ]
+}
+
+async function checkStore(
+  { catalog, chunkStore }: StoreRoutesServices,
+  { body, signal, progress }: RouteRequest,
+): Promise<CheckView> {
+  const options = parseBody(checkRequestSchema, body)
+  const stage = options.readDataShare > 0 ? 'reading and hashing data' : 'checking'
+  const onProgress = (line: Omit<StoreProgress, 'stage'>) => progress({ stage, ...line })
+  const report = await chunkStore.check(options, onProgress, signal)
+  const names = namesOfVersions(await catalog.list())
+  return { ...report, damages: report.damages.map((damage) => damageView(damage, names)) }
+}
+
+async function collectGarbage(
+  { catalog }: StoreRoutesServices,
+  { signal, progress }: RouteRequest,
+): Promise<GarbageReport> {
+  progress({ stage: 'looking for what no version holds', doneBytes: 0, totalBytes: 0 })
+  await catalog.sweep()
+  return await catalog.garbage.run(signal)
+}
+
+/** Version id → `debian@3`; the same image may be a version of several vDisks. */
+function namesOfVersions(vdisks: readonly VDisk[]): ReadonlyMap<string, readonly string[]> {
+  const names = new Map<string, string[]>()
+  for (const { vdisk, versionId, number } of vdisks.flatMap(({ versions }) => versions)) {
+    names.set(versionId, [...(names.get(versionId) ?? []), `${vdisk}@${number}`])
+  }
+  return names
+}
+
+function damageView(
+  { text, versionIds }: StoreDamage,
+  names: ReadonlyMap<string, readonly string[]>,
+): CheckView['damages'][number] {
+  return { text, versions: versionIds.flatMap((id) => names.get(id) ?? [id]) }
+}
