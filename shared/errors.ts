@@ -166,6 +166,26 @@ export const ERROR_KINDS = {
     'Give the client more memory, or a smaller RAM cache with bootwire.ram-cache=',
   ),
   VDISK_TOO_LARGE: kind('BW-E410', 'Assign this client a smaller vDisk on the server'),
+  CACHE_UNUSABLE: kind(
+    'BW-E411',
+    'Format it again with "bootwire-agent cache format DEVICE"; until then the system runs without it',
+  ),
+  CACHE_NOT_EMPTY: kind(
+    'BW-E412',
+    'Give a disk or partition that holds nothing, or add --force: everything on it is lost then',
+  ),
+  CACHE_DEVICE_IN_USE: kind(
+    'BW-E413',
+    'Unmount it, or stop what uses it; a cache that this system runs on can only be formatted before the next boot',
+  ),
+  CACHE_DEVICE_UNFIT: kind(
+    'BW-E414',
+    'Give an empty disk, or a partition of a disk with a GPT, of 64 MiB or more',
+  ),
+  CACHE_FAILED: kind(
+    'BW-E415',
+    'Check or replace the disk of this client; the system runs on over the network',
+  ),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -33,10 +33,20 @@ export interface DiskCache {
     hashes: readonly Uint8Array[],
     onObject: (index: number, object: CachedObject | undefined) => void,
   ): Promise<void>
-  /** Copies and keeps an object, when room, write budget and the disk permit. Never waits. */
-  keep(hash: Uint8Array, object: CachedObject): void
+  /**
+   * Copies and keeps an object, when room, write budget and the disk permit. Never waits. Returns
+   * whether it is here now.
+   */
+  keep(hash: Uint8Array, object: CachedObject): boolean
   /** The content was not that of the hash. */
   forget(hash: Uint8Array): void
+  /** From now on nothing is given up for something new that was asked for or kept since. */
+  holdFromNowOn(): void
+  /**
+   * What becomes of `keep`, as far as can be told: later is when what is in memory is written, full
+   * when all there is is held, budget when today's is spent.
+   */
+  readonly taking: 'now' | 'later' | 'full' | 'budget' | 'never'
   stats(): DiskCacheStats
   /** Writes what is kept in memory. */
   close(): Promise<void>

@@ -1,0 +1,100 @@
+/** Keeps the cache's memory of itself on the disk: the state in two pages in turn, and the use table. */
+import type { CacheDevice } from './cache-device.ts'
+import {
+  PAGE_BYTES,
+  SEGMENT_BYTES,
+  STATE_OFFSETS,
+  USES_OFFSET,
+  USES_PER_PAGE,
+  usePages,
+} from './cache-layout.ts'
+import type { SegmentTable } from './segment-table.ts'
+import { type CacheState, encodeState } from './state-page.ts'
+import { encodeUses } from './uses-page.ts'
+import type { WriteBudget } from './write-budget.ts'
+
+const HOUR_MS = 3_600_000
+
+export interface CacheStateOptions {
+  readonly device: CacheDevice
+  readonly cacheId: Buffer
+  readonly segments: SegmentTable
+  readonly budget: WriteBudget
+  /** As it was read. */
+  readonly state: CacheState
+  /** Never goes back. */
+  readonly now: () => number
+}
+
+export class CacheStateKeeper {
+  readonly #options: CacheStateOptions
+  readonly #openedMs: number
+  readonly #savedUses: Uint32Array
+  #sequence: number
+  #segmentsUsed: number
+  #writtenBytes: number
+
+  constructor(options: CacheStateOptions) {
+    const { state, segments, now } = options
+    this.#options = options
+    this.#openedMs = now()
+    this.#savedUses = segments.uses.slice()
+    this.#sequence = state.sequence
+    this.#segmentsUsed = state.segmentsUsed
+    this.#writtenBytes = state.writtenBytes
+  }
+
+  /** Opening counts as an hour, so that what this boot uses is newer than what the last one did. */
+  get clock(): number {
+    const { state, now } = this.#options
+    return state.clock + 1 + Math.floor((now() - this.#openedMs) / HOUR_MS)
+  }
+
+  get segmentsUsed(): number {
+    return this.#segmentsUsed
+  }
+
+  /** Counts what was written, and takes it from the budget unless that was done before. */
+  wrote(bytes: number, isPaid: boolean): void {
+    this.#writtenBytes += bytes
+    if (!isPaid) this.#options.budget.charge(bytes)
+  }
+
+  /** The segment is going to be used: start-up has to look at its index. */
+  willUse(segment: number): void {
+    this.#segmentsUsed = Math.max(this.#segmentsUsed, segment + 1)
+  }
+
+  /** `isClean` when nothing more is going to be written. */
+  async saveState(isClean: boolean): Promise<void> {
+    const { device, cacheId, budget } = this.#options
+    this.#sequence += 1
+    this.wrote(PAGE_BYTES, false)
+    const page = encodeState(
+      {
+        sequence: this.#sequence,
+        clock: this.clock,
+        // A machine that loses power in the next segment must not be given it again.
+        budgetLeftBytes: Math.max(0, budget.leftBytes - (isClean ? 0 : SEGMENT_BYTES)),
+        segmentsUsed: this.#segmentsUsed,
+        writtenBytes: this.#writtenBytes,
+      },
+      cacheId,
+    )
+    await device.write(page, STATE_OFFSETS[this.#sequence % STATE_OFFSETS.length] ?? 0)
+  }
+
+  /** Writes the pages of the use table that have changed. */
+  async saveUses(): Promise<void> {
+    const { device, cacheId, segments } = this.#options
+    for (let page = 0; page < usePages(segments.count); page += 1) {
+      const from = page * USES_PER_PAGE
+      const uses = segments.uses.subarray(from, from + USES_PER_PAGE)
+      const saved = this.#savedUses.subarray(from, from + USES_PER_PAGE)
+      if (uses.every((use, at) => use === saved[at])) continue
+      saved.set(uses)
+      this.wrote(PAGE_BYTES, false)
+      await device.write(encodeUses(segments.uses, page, cacheId), USES_OFFSET + page * PAGE_BYTES)
+    }
+  }
+}

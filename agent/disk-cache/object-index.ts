@@ -1,0 +1,66 @@
+/** The objects of a cache by hash, and what that means for the segments they lie in. */
+import { SEGMENT_UNITS } from './cache-layout.ts'
+import { ObjectTable, type Place } from './object-table.ts'
+import { SegmentTable } from './segment-table.ts'
+
+export class ObjectIndex {
+  readonly segments: SegmentTable
+  readonly #table = new ObjectTable()
+
+  constructor(segmentCount: number) {
+    this.segments = new SegmentTable(segmentCount)
+  }
+
+  get size(): number {
+    return this.#table.size
+  }
+
+  get memoryBytes(): number {
+    return this.#table.bytes
+  }
+
+  get(hash: Uint8Array): Place | undefined {
+    return this.#table.get(hash)
+  }
+
+  isHeld(hash: Uint8Array): boolean {
+    return this.#table.isHeld(hash)
+  }
+
+  /** In place of where it was before, if it was anywhere. */
+  put(hash: Uint8Array, place: Place, isHeld: boolean): void {
+    this.drop(hash)
+    this.#table.set(hash, place.location, place.units)
+    this.segments.add(place)
+    if (isHeld) this.hold(hash, place)
+  }
+
+  /** What is held stays when there is any other choice. */
+  hold(hash: Uint8Array, place: Place): void {
+    if (this.#table.hold(hash)) this.segments.hold(place)
+  }
+
+  drop(hash: Uint8Array): void {
+    const place = this.#table.get(hash)
+    if (place === undefined) return
+    this.segments.remove(place, this.#table.isHeld(hash))
+    this.#table.delete(hash)
+  }
+
+  /** Unless it lies somewhere else by now. */
+  dropFrom(hash: Uint8Array, location: number): void {
+    if (this.#table.get(hash)?.location === location) this.drop(hash)
+  }
+
+  /** Drops all that lies in a segment, in steps between which others may run. */
+  *dropSegment(segment: number): Generator<void> {
+    const first = segment * SEGMENT_UNITS
+    yield* this.#table.deleteRange(first, first + SEGMENT_UNITS)
+    this.segments.empty(segment)
+  }
+
+  /** Whether it is still where it was: nothing was written over it meanwhile. */
+  isAt(hash: Uint8Array, { location }: Place): boolean {
+    return this.#table.get(hash)?.location === location
+  }
+}

@@ -1,0 +1,207 @@
+/** Opens a cache partition: reads its state, its use table and its index, in one go over the disk. */
+import { BootwireError } from '#shared/errors.ts'
+import type { CacheDevice } from './cache-device.ts'
+import { CacheHealth } from './cache-health.ts'
+import {
+  CACHE_BYTES_MIN,
+  type CacheLayout,
+  INDEX_BYTES,
+  INDEX_PAGES,
+  layoutOf,
+  PAGE_BYTES,
+  SEGMENT_BYTES,
+  SEGMENT_UNITS,
+  STATE_OFFSETS,
+  SUPERBLOCK_OFFSET,
+  USES_OFFSET,
+  usePages,
+} from './cache-layout.ts'
+import type { CacheParts } from './cache-parts.ts'
+import { CacheStateKeeper } from './cache-state.ts'
+import { DiskReader, READ_DEADLINE_MS } from './disk-reader.ts'
+import type { HeadSegment } from './head-segment.ts'
+import { ENTRIES_MAX, ENTRIES_PER_PAGE, openIndexPage, readEntries } from './index-page.ts'
+import { LogDiskCache } from './log-disk-cache.ts'
+import { ObjectIndex } from './object-index.ts'
+import { SegmentWriter } from './segment-writer.ts'
+import { type CacheState, decodeState } from './state-page.ts'
+import { decodeSuperblock, type Superblock } from './superblock.ts'
+import { decodeUses } from './uses-page.ts'
+import { budgetRules, WriteBudget } from './write-budget.ts'
+
+/** Index read at once: a disk's best speed, and 5 ms of this thread. */
+const LOAD_SEGMENTS = 64
+
+export interface OpenCacheOptions {
+  readonly device: CacheDevice
+  /** Something got worse; a sentence. */
+  readonly onProblem: (problem: string) => void
+  /** Whether what the disk does not give can be had elsewhere just now. */
+  readonly hasServer: () => boolean
+  /** What the administrator allows to be written in a day. */
+  readonly budgetBytesPerDay?: number
+  readonly readDeadlineMs?: number
+  readonly writeDeadlineMs?: number
+  readonly flushMs?: number
+  /** Milliseconds that never go back; only given by tests. */
+  readonly now?: () => number
+}
+
+/**
+ * The device belongs to the cache from now on.
+ * @throws {BootwireError} CACHE_UNUSABLE when it is not a cache of this format; what reading throws
+ */
+export async function openDiskCache(options: OpenCacheOptions): Promise<LogDiskCache> {
+  const { device, onProblem, hasServer, now = () => performance.now() } = options
+  const { id: cacheId, sizeBytes } = await readSuperblock(device)
+  const layout = layoutOf(sizeBytes)
+  const index = new ObjectIndex(layout.segments)
+  const capacityBytes = layout.segments * SEGMENT_BYTES
+  const state = await readState(device, cacheId, layout, capacityBytes)
+  await readUses(device, cacheId, index)
+  const newest = await readIndex(device, cacheId, layout, index, state.segmentsUsed)
+  const rules = budgetRules(capacityBytes, options.budgetBytesPerDay)
+  const budget = new WriteBudget(rules, state.budgetLeftBytes, now)
+  const { segments } = index
+  const keeper = new CacheStateKeeper({ device, cacheId, segments, budget, state, now })
+  const health = new CacheHealth(onProblem)
+  const parts: CacheParts = { device, cacheId, layout, index, budget, keeper, health }
+  const deadlineMs = options.readDeadlineMs ?? READ_DEADLINE_MS
+  return new LogDiskCache({
+    parts,
+    hasServer,
+    reader: new DiskReader({ device, health, hasServer, deadlineMs }),
+    writer: new SegmentWriter({
+      parts,
+      head: newest !== undefined && newest.entries < ENTRIES_MAX ? newest : undefined,
+      sequence: newest?.sequence ?? 0,
+      ...(options.flushMs !== undefined && { flushMs: options.flushMs }),
+      ...(options.writeDeadlineMs !== undefined && { writeDeadlineMs: options.writeDeadlineMs }),
+    }),
+  })
+}
+
+/** Of the two copies the first that is sound. @throws {BootwireError} CACHE_UNUSABLE */
+export async function readSuperblock(device: CacheDevice): Promise<Superblock> {
+  if (device.sizeBytes < CACHE_BYTES_MIN) throw unusable(`it has only ${device.sizeBytes} bytes`)
+  const page = Buffer.alloc(PAGE_BYTES)
+  let why = ''
+  for (const offset of [SUPERBLOCK_OFFSET, layoutOf(device.sizeBytes).copyOffset]) {
+    await device.read(page, offset)
+    const superblock = decodeSuperblock(page)
+    if (typeof superblock !== 'string') {
+      if (superblock.sizeBytes <= device.sizeBytes) return superblock
+      throw unusable(`it was formatted with ${superblock.sizeBytes} bytes, has ${device.sizeBytes}`)
+    }
+    if (why === '') why = superblock
+  }
+  throw unusable(why)
+}
+
+/** Where neither page is sound, the cache begins with nothing to spend, and looks everywhere. */
+async function readState(
+  device: CacheDevice,
+  cacheId: Buffer,
+  { segments }: CacheLayout,
+  capacityBytes: number,
+): Promise<CacheState> {
+  const lost = {
+    sequence: 0,
+    clock: 0,
+    budgetLeftBytes: 0,
+    segmentsUsed: segments,
+    writtenBytes: 0,
+  }
+  let newest: CacheState = lost
+  for (const offset of STATE_OFFSETS) {
+    const page = Buffer.alloc(PAGE_BYTES)
+    await device.read(page, offset)
+    const state = decodeState(page, cacheId)
+    if (state === undefined || state.segmentsUsed > segments) continue
+    if (newest === lost || state.sequence > newest.sequence) newest = state
+  }
+  return { ...newest, budgetLeftBytes: Math.min(newest.budgetLeftBytes, capacityBytes) }
+}
+
+async function readUses(
+  device: CacheDevice,
+  cacheId: Buffer,
+  { segments }: ObjectIndex,
+): Promise<void> {
+  const pages = Buffer.allocUnsafeSlow(usePages(segments.count) * PAGE_BYTES)
+  await device.read(pages, USES_OFFSET)
+  for (let page = 0; page < usePages(segments.count); page += 1) {
+    const bytes = pages.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
+    decodeUses(bytes, page, cacheId, segments.uses)
+  }
+}
+
+/** Fills the index. Returns the segment that was begun last, to be gone on with. */
+async function readIndex(
+  device: CacheDevice,
+  cacheId: Buffer,
+  layout: CacheLayout,
+  index: ObjectIndex,
+  segmentsUsed: number,
+): Promise<HeadSegment | undefined> {
+  let newest: HeadSegment | undefined
+  const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(LOAD_SEGMENTS * INDEX_BYTES))
+  const load = async (first: number) => {
+    const count = Math.min(LOAD_SEGMENTS, segmentsUsed - first)
+    const pages = buffers[(first / LOAD_SEGMENTS) % 2]?.subarray(
+      0,
+      Math.max(0, count) * INDEX_BYTES,
+    )
+    if (pages !== undefined && count > 0) {
+      await device.read(pages, layout.indexOffset + first * INDEX_BYTES)
+    }
+    return pages ?? Buffer.alloc(0)
+  }
+  // The next piece is read while this one is looked at.
+  let loading = load(0)
+  for (let first = 0; first < segmentsUsed; first += LOAD_SEGMENTS) {
+    const pages = await loading
+    loading = load(first + LOAD_SEGMENTS)
+    for (let at = 0; at * INDEX_BYTES < pages.length; at += 1) {
+      const own = pages.subarray(at * INDEX_BYTES, (at + 1) * INDEX_BYTES)
+      const segment = loadSegment(own, first + at, cacheId, index)
+      if (segment !== undefined && segment.sequence > (newest?.sequence ?? 0)) {
+        newest = { ...segment, pages: Buffer.from(segment.pages) }
+      }
+    }
+  }
+  await loading
+  return newest
+}
+
+/** Pages of an older sequence are of what was there before. */
+function loadSegment(
+  pages: Buffer,
+  segment: number,
+  cacheId: Buffer,
+  index: ObjectIndex,
+): HeadSegment | undefined {
+  const headers = Array.from({ length: INDEX_PAGES }, (_, page) =>
+    openIndexPage(pages, segment, page, cacheId),
+  )
+  const sequence = Math.max(0, ...headers.map((header) => header?.sequence ?? 0))
+  if (sequence === 0) return undefined
+  index.segments.sequences[segment] = sequence
+  const head = { segment, sequence, pages, unit: 0, entries: 0, indexedEntries: 0, isEnded: false }
+  for (const header of headers) {
+    if (header?.sequence !== sequence) continue
+    const first = header.page * ENTRIES_PER_PAGE
+    // A page that was lost leaves its place empty.
+    head.entries = first + header.count
+    readEntries(pages, first, first + header.count, (hash, unit, units) => {
+      index.put(hash, { location: segment * SEGMENT_UNITS + unit, units }, false)
+      head.unit = Math.max(head.unit, unit + units)
+    })
+  }
+  head.indexedEntries = head.entries
+  return head
+}
+
+function unusable(why: string): BootwireError {
+  return new BootwireError('CACHE_UNUSABLE', `Cannot use the local disk cache: ${why}`)
+}

@@ -1,0 +1,312 @@
+/**
+ * Writes what is kept. One loop does everything that waits for the disk, in an order that leaves,
+ * wherever power is lost, an index that names only what is there:
+ *
+ *     data of a segment → sync → its index → … → sync → data over a segment whose index was cleared
+ *
+ * The segment that comes next is chosen and its index cleared while the one before it is filled; the
+ * sync at the end of that one makes both durable.
+ */
+import { setImmediate as turn } from 'node:timers/promises'
+import { BatchCollector } from './batch-collector.ts'
+import {
+  dataOffsetOf,
+  INDEX_BYTES,
+  indexOffsetOf,
+  SEGMENT_UNITS,
+  UNIT_BYTES,
+} from './cache-layout.ts'
+import type { CacheParts } from './cache-parts.ts'
+import { withDeadline } from './deadline.ts'
+import type { CachedObject, DiskCache } from './disk-cache.ts'
+import { BATCH_BYTES, batchBytes, type HeadSegment, writeIndex } from './head-segment.ts'
+import { readEntries } from './index-page.ts'
+import type { Place } from './object-table.ts'
+import { RECORD_UNITS_MAX, recordUnits } from './record.ts'
+import { readHeldObjects } from './segment-mover.ts'
+
+/** What is kept waits so long for more; lost with the power, it is fetched again. */
+const FLUSH_MS = 15_000
+
+/** Cheap flash may tidy up for seconds; a disk that needs longer is one that hangs. */
+const WRITE_DEADLINE_MS = 60_000
+
+/** Room for what may come while held objects are moved. */
+const MOVE_SLACK_UNITS: number = SEGMENT_UNITS / 8
+
+export interface SegmentWriterOptions {
+  readonly parts: CacheParts
+  /** The segment that was filled last, when it has room. */
+  readonly head: HeadSegment | undefined
+  /** The highest of any segment. */
+  readonly sequence: number
+  readonly flushMs?: number
+  readonly writeDeadlineMs?: number
+}
+
+export class SegmentWriter {
+  readonly #parts: CacheParts
+  readonly #collector: BatchCollector
+  readonly #flushMs: number
+  readonly #writeDeadlineMs: number
+  #flushTimer: NodeJS.Timeout | undefined
+  #isFlushDue = false
+  #isUsesDue = false
+  /** What an earlier process wrote is surely on the disk. */
+  #isSettled = false
+  /** No segment can be had. */
+  #isFull = false
+  /** What is held is not given up. */
+  #isHolding = false
+  #running: Promise<void> | undefined
+
+  constructor({ parts, head, sequence, flushMs, writeDeadlineMs }: SegmentWriterOptions) {
+    this.#parts = parts
+    this.#flushMs = flushMs ?? FLUSH_MS
+    this.#writeDeadlineMs = writeDeadlineMs ?? WRITE_DEADLINE_MS
+    this.#collector = new BatchCollector(sequence, (begun) => this.#onHead(begun))
+    if (head !== undefined) this.#collector.resume(head)
+    this.#offerFree()
+    this.#offerFree()
+    if (this.#collector.head === undefined) this.#kick()
+  }
+
+  get taking(): DiskCache['taking'] {
+    const { health, budget } = this.#parts
+    const { head, hasRoom, hasNext } = this.#collector
+    if (!health.isWritable) return 'never'
+    if (budget.leftBytes < BATCH_BYTES) return 'budget'
+    const hasPlace = hasNext || (head !== undefined && head.unit + RECORD_UNITS_MAX < SEGMENT_UNITS)
+    if (hasPlace && hasRoom) return 'now'
+    return this.#isFull && !hasPlace ? 'full' : 'later'
+  }
+
+  set isHolding(isHolding: boolean) {
+    this.#isHolding = isHolding
+    this.#isFull = false
+  }
+
+  /** Copies an object; undefined when it is not kept. */
+  append(hash: Uint8Array, object: CachedObject): Place | undefined {
+    const { health, budget } = this.#parts
+    const bytes = recordUnits(object.payload.length) * UNIT_BYTES
+    if (!health.isWritable || budget.leftBytes < bytes) return undefined
+    const place = this.#collector.append(hash, object)
+    if (this.#hasWork()) this.#kick()
+    if (place === undefined) return undefined
+    budget.charge(bytes)
+    this.#flushTimer ??= setTimeout(() => this.#flush(), this.#flushMs).unref()
+    return place
+  }
+
+  /** The record of an object that is not on the disk yet. */
+  find(place: Place): Buffer | undefined {
+    return this.#collector.find(place)
+  }
+
+  saveUses(): void {
+    this.#isUsesDue = true
+    this.#kick()
+  }
+
+  /** Writes all there is. Returns when that is done, or has failed. */
+  async close(): Promise<void> {
+    this.#flush()
+    while (this.#running !== undefined) await this.#running
+    if (!this.#parts.health.isWritable || !this.#isSettled) return
+    await this.#timed(this.#sayGoodbye()).catch((error: unknown) => this.#fail(error))
+  }
+
+  async #sayGoodbye(): Promise<void> {
+    const { keeper, device } = this.#parts
+    await keeper.saveUses()
+    await keeper.saveState(true)
+    await device.sync()
+  }
+
+  #flush(): void {
+    clearTimeout(this.#flushTimer)
+    this.#flushTimer = undefined
+    this.#collector.seal()
+    this.#isFlushDue = true
+    this.#kick()
+  }
+
+  #onHead({ segment, sequence }: HeadSegment): void {
+    const { index, keeper } = this.#parts
+    index.segments.setBusy(segment, true)
+    index.segments.sequences[segment] = sequence
+    index.segments.uses[segment] = keeper.clock
+  }
+
+  /** A segment that holds nothing needs no preparation, only before the first write a sync. */
+  #offerFree(): void {
+    const { index, keeper } = this.#parts
+    const segment = this.#collector.hasNext ? undefined : index.segments.free()
+    if (segment === undefined) return
+    index.segments.setBusy(segment, true)
+    keeper.willUse(segment)
+    this.#collector.offer(segment)
+  }
+
+  // The loop ------------------------------------------------------------------------------------
+
+  #kick(): void {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined
+      if (this.#hasWork()) this.#kick()
+    })
+  }
+
+  #hasWork(): boolean {
+    if (!this.#parts.health.isWritable) return false
+    return (
+      this.#collector.first !== undefined ||
+      this.#isFlushDue ||
+      this.#isUsesDue ||
+      this.#mayPrepare()
+    )
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#hasWork()) await this.#timed(this.#step())
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  async #timed(step: Promise<void>): Promise<void> {
+    await withDeadline(step, this.#writeDeadlineMs)
+  }
+
+  async #step(): Promise<void> {
+    if (!this.#isSettled) return await this.#settle()
+    if (this.#mayPrepare()) return await this.#prepareNext()
+    if (this.#collector.first !== undefined) return await this.#writeFirst()
+    if (this.#isFlushDue) {
+      this.#isFlushDue = false
+      const { head } = this.#collector
+      if (head !== undefined) await this.#writeIndex(head)
+      return
+    }
+    this.#isUsesDue = false
+    await this.#parts.keeper.saveUses()
+  }
+
+  async #settle(): Promise<void> {
+    await this.#parts.keeper.saveState(false)
+    await this.#parts.device.sync()
+    this.#isSettled = true
+  }
+
+  /** Not before the segments ahead of the head are finished: their syncs come first. */
+  #mayPrepare(): boolean {
+    if (this.#collector.hasNext || this.#isFull) return false
+    const { first, head } = this.#collector
+    return first === undefined || first.head === head
+  }
+
+  async #writeFirst(): Promise<void> {
+    const batch = this.#collector.first
+    if (batch === undefined) return
+    const { device, layout, keeper } = this.#parts
+    const bytes = batchBytes(batch)
+    const offset = dataOffsetOf(layout, batch.head.segment) + batch.firstUnit * UNIT_BYTES
+    await device.write(bytes, offset)
+    keeper.wrote(bytes.length, true)
+    this.#collector.written()
+    const { head } = batch
+    if (head.isEnded && this.#collector.first?.head !== head) await this.#finish(head)
+  }
+
+  async #finish(head: HeadSegment): Promise<void> {
+    await this.#writeIndex(head)
+    this.#parts.index.segments.setBusy(head.segment, false)
+  }
+
+  /** Makes durable what the head has so far, then says so. */
+  async #writeIndex(head: HeadSegment): Promise<void> {
+    const { device, layout, cacheId, keeper } = this.#parts
+    await device.sync()
+    keeper.wrote(await writeIndex(head, device, layout, cacheId), false)
+  }
+
+  // The segment that comes next -------------------------------------------------------------------
+
+  async #prepareNext(): Promise<void> {
+    const { index, keeper, device, layout } = this.#parts
+    const { segments } = index
+    const segment = this.#choose()
+    if (segment === undefined) {
+      this.#isFull = true
+      return
+    }
+    segments.setBusy(segment, true)
+    if (this.#isHolding && segments.heldUnits(segment) > 0 && !(await this.#moveHeld(segment))) {
+      segments.setBusy(segment, false)
+      this.#isFull = true
+      return
+    }
+    if (segments.sequences[segment] !== 0) {
+      for (const _ of index.dropSegment(segment)) await turn()
+      await device.write(Buffer.alloc(INDEX_BYTES), indexOffsetOf(layout, segment))
+      keeper.wrote(INDEX_BYTES, false)
+    }
+    keeper.willUse(segment)
+    await keeper.saveState(false)
+    // With nothing being filled there is no sync that comes before its data.
+    if (this.#collector.head === undefined) await device.sync()
+    this.#collector.offer(segment)
+  }
+
+  #choose(): number | undefined {
+    const { segments } = this.#parts.index
+    const free = segments.free()
+    if (free !== undefined) return free
+    if (!this.#isHolding) return segments.leastUsed(() => true)
+    return segments.leastUsed((heldUnits) => heldUnits === 0) ?? this.#movable()
+  }
+
+  #movable(): number | undefined {
+    const { segments } = this.#parts.index
+    const segment = segments.leastHeld()
+    const { head } = this.#collector
+    if (segment === undefined || head === undefined) return undefined
+    const roomUnits = SEGMENT_UNITS - head.unit - MOVE_SLACK_UNITS
+    return segments.heldUnits(segment) <= roomUnits ? segment : undefined
+  }
+
+  /** Writes what is held in a segment into the head, and waits until it is found there. */
+  async #moveHeld(segment: number): Promise<boolean> {
+    const { index, device } = this.#parts
+    const { head } = this.#collector
+    if (head === undefined) return false
+    for (const { hash, object } of await readHeldObjects(this.#parts, segment)) {
+      const place = this.append(hash, object)
+      if (place === undefined) return false
+      index.put(hash, place, true)
+    }
+    this.#collector.seal()
+    while (this.#collector.first?.head === head) await this.#writeFirst()
+    await this.#writeIndex(head)
+    await device.sync()
+    return index.segments.heldUnits(segment) === 0
+  }
+
+  // When the disk gives up -------------------------------------------------------------------------
+
+  #fail(error: unknown): void {
+    clearTimeout(this.#flushTimer)
+    const { index, health } = this.#parts
+    health.writeFailed(error)
+    for (const { head, firstEntry, usedUnits, firstUnit } of this.#collector.batches) {
+      const base = head.segment * SEGMENT_UNITS
+      readEntries(head.pages, firstEntry, head.entries, (hash, unit) => {
+        const isOfBatch = unit >= firstUnit && unit < firstUnit + usedUnits
+        if (isOfBatch) index.dropFrom(hash, base + unit)
+      })
+    }
+    this.#collector.abandon()
+  }
+}
