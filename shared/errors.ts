@@ -37,7 +37,10 @@ export const ERROR_KINDS = {
     'BW-E106',
     'Correct the value and try again; --help shows what is expected',
   ),
-  IN_USE: kind('BW-E107', 'Wait until its clients are off, or assign them another vDisk first'),
+  IN_USE: kind(
+    'BW-E107',
+    'Wait until its clients are off, or give them another vDisk or version first',
+  ),
   ARTEFACT_MISSING: kind('BW-E108', 'Build it with "npm run initramfs"'),
   STATE_UNREADABLE: kind(
     'BW-E109',
@@ -80,7 +83,11 @@ export const ERROR_KINDS = {
   ),
   TOOL_MISSING: kind('BW-E209', 'Install the named package and try again'),
   TOOL_FAILED: kind('BW-E211', 'Check what the named program says; it could not do its part'),
-  CHUNK_CORRUPT: kind('BW-E210', "Check the server's disk, then import the vDisk again", true),
+  CHUNK_CORRUPT: kind(
+    'BW-E210',
+    'Look at the server\'s disk, then run "bootwire check --read-data --repair", which says which images to import again',
+    true,
+  ),
   // 3xx: between agent and server
   SERVER_UNREACHABLE: kind(
     'BW-E301',

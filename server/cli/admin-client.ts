@@ -1,17 +1,32 @@
 /** Asks the running server, over its administration socket. */
-import { type IncomingMessage, request } from 'node:http'
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  request,
+} from 'node:http'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import type {
   AnswerLine,
   ErrorView,
+  ImportOptions,
   ImportProgress,
   ImportRequest,
   ImportResult,
 } from '#server/admin/admin-api.ts'
+import { ContentDecoder, type ContentHead, type ContentPart } from '#server/admin/content-frames.ts'
 import { BootwireError, isErrorCode } from '#shared/errors.ts'
 
 export type Method = 'GET' | 'POST' | 'DELETE'
+
+/** What `content` gives. */
+export interface Content {
+  readonly head: ContentHead
+  readonly parts: AsyncIterable<ContentPart>
+  readonly close: () => void
+}
 
 export class AdminClient {
   readonly #socketPath: string
@@ -28,33 +43,94 @@ export class AdminClient {
     return answer as Result
   }
 
-  /** Imports an image, and tells how far it is. The import ends with this process. */
+  /**
+   * Has long work done, which ends with this process or the signal, and tells how far it is.
+   * @throws {BootwireError} as `ask`; the signal's reason
+   */
+  async stream<Result>(
+    path: string,
+    body: unknown,
+    onProgress: (progress: ImportProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<Result> {
+    const response = await this.#send('POST', path, body, signal)
+    return await resultIn<Result>(response, onProgress, signal)
+  }
+
+  /** Imports an image that lies on the server. */
   async importVDisk(
     body: ImportRequest,
     onProgress: (progress: ImportProgress) => void,
+    signal?: AbortSignal,
   ): Promise<ImportResult> {
-    const response = await this.#send('POST', '/vdisks', body)
-    for await (const json of linesOf(response)) {
-      const line = parseAnswer(json) as AnswerLine<ImportProgress, ImportResult> | ErrorView
-      if ('result' in line) return line.result
-      if ('error' in line) throw errorOf(line.error)
-      if ('code' in line) throw errorOf(line)
-      onProgress(line.progress)
-    }
-    throw new BootwireError(
-      'SERVER_NOT_RUNNING',
-      'Cannot finish the import: the server stopped before it was done',
-    )
+    return await this.stream<ImportResult>('/vdisks', body, onProgress, signal)
   }
 
-  #send(method: Method, path: string, body: unknown): Promise<IncomingMessage> {
-    return new Promise((resolve, reject) => {
-      const json = body === undefined ? '' : JSON.stringify(body)
-      const headers = { 'content-length': Buffer.byteLength(json) }
-      request({ socketPath: this.#socketPath, method, path, headers, agent: false }, resolve)
-        .on('error', (error) => reject(this.#connectionFailure(error)))
-        .end(json)
+  /** Imports an image that is sent along. */
+  async uploadVDisk(
+    image: Readable,
+    options: ImportOptions,
+    onProgress: (progress: ImportProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<ImportResult> {
+    const path = `/vdisks/upload?options=${encodeURIComponent(JSON.stringify(options))}`
+    const { sending, response } = this.#begin('POST', path, { signal })
+    image.on('error', (error) => sending.destroy(error))
+    image.pipe(sending)
+    try {
+      return await resultIn<ImportResult>(await response, onProgress, signal)
+    } finally {
+      // An import that failed needs no more of it.
+      image.unpipe(sending).destroy()
+      sending.destroy()
+    }
+  }
+
+  /** The content of a version, as it comes; `close` when no more of it is wanted. */
+  async content(path: string, signal?: AbortSignal): Promise<Content> {
+    const response = await this.#send('GET', path, undefined, signal)
+    if (response.statusCode !== 200) {
+      throw errorOf(parseAnswer(await wholeText(response)) as ErrorView)
+    }
+    const decoder = new ContentDecoder(bytesOf(response, signal))
+    return { head: await decoder.head(), parts: decoder.parts(), close: () => response.destroy() }
+  }
+
+  async #send(
+    method: Method,
+    path: string,
+    body: unknown,
+    signal?: AbortSignal,
+  ): Promise<IncomingMessage> {
+    const json = body === undefined ? '' : JSON.stringify(body)
+    const headers = { 'content-length': Buffer.byteLength(json) }
+    const { sending, response } = this.#begin(method, path, { headers, signal })
+    sending.end(json)
+    return await response
+  }
+
+  #begin(
+    method: Method,
+    path: string,
+    options: { readonly headers?: OutgoingHttpHeaders; readonly signal?: AbortSignal | undefined },
+  ): { readonly sending: ClientRequest; readonly response: Promise<IncomingMessage> } {
+    const { headers = {}, signal } = options
+    const sending = request({
+      socketPath: this.#socketPath,
+      method,
+      path,
+      headers,
+      agent: false,
+      ...(signal !== undefined && { signal }),
     })
+    const response = new Promise<IncomingMessage>((resolve, reject) => {
+      sending.once('response', resolve)
+      // Also after the answer began, where the answer tells more.
+      sending.on('error', (error) =>
+        reject(signal?.aborted === true ? signal.reason : this.#connectionFailure(error)),
+      )
+    })
+    return { sending, response }
   }
 
   #connectionFailure(error: Error): BootwireError {
@@ -65,6 +141,38 @@ export class AdminClient {
     }
     const why = code === 'ENOENT' || code === 'ECONNREFUSED' ? 'it is not running' : error.message
     return new BootwireError('SERVER_NOT_RUNNING', `${what}: ${why}`, { cause: error })
+  }
+}
+
+/** Reads lines of progress up to the result. */
+async function resultIn<Result>(
+  response: IncomingMessage,
+  onProgress: (progress: ImportProgress) => void,
+  signal: AbortSignal | undefined,
+): Promise<Result> {
+  for await (const json of linesOf(response)) {
+    const line = parseAnswer(json) as AnswerLine<ImportProgress, Result> | ErrorView
+    if ('result' in line) return line.result
+    if ('error' in line) throw errorOf(line.error)
+    if ('code' in line) throw errorOf(line)
+    onProgress(line.progress)
+  }
+  signal?.throwIfAborted()
+  throw new BootwireError(
+    'SERVER_NOT_RUNNING',
+    'Cannot finish: the server stopped before it was done',
+  )
+}
+
+/** The bytes that came, also when the server stopped before the last: who reads misses the end. */
+async function* bytesOf(
+  response: IncomingMessage,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* response as AsyncIterable<Uint8Array>
+  } catch {
+    signal?.throwIfAborted()
   }
 }
 

@@ -1,7 +1,9 @@
 /** `bootwire client …` */
 import type { ClientDetails, ClientView } from '#server/admin/admin-api.ts'
 import { formatBytes } from '#shared/units.ts'
+import { streamPairs } from './client-stream.ts'
 import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
+import { hydrateCommand } from './hydrate-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatBoot } from './timeline.ts'
@@ -31,6 +33,7 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
     assignCommand,
     unassignCommand,
     renameCommand,
+    hydrateCommand,
     removeCommand,
   ]
   return cli.command('client', 'List, approve and assign clients', (cli) =>
@@ -239,6 +242,7 @@ function formatClient(client: ClientDetails): string {
     ['machine', [facts.manufacturer, facts.product].filter((part) => part !== undefined).join(' ')],
     ['memory', facts.memoryBytes === undefined ? undefined : formatBytes(facts.memoryBytes)],
     ['address', client.address],
+    ...streamPairs(client),
     ['first seen', formatTime(client.firstSeenMs)],
     ['last seen', formatTime(client.lastSeenMs)],
   ])

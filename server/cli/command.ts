@@ -15,6 +15,33 @@ export type Cli = Argv<CommonOptions>
 /** The command line itself is wrong: exit status 2, and a hint at --help. */
 export class UsageError extends Error {}
 
+/** The command did what it was asked to, and said that the outcome is a bad one. */
+export class BadOutcome extends Error {}
+
+/** A person pressed Ctrl-C. */
+export class Canceled extends Error {}
+
+/**
+ * Runs long work that Ctrl-C ends in order: the server gives up its part, and what was written here
+ * goes. The second Ctrl-C ends the process at once.
+ */
+export async function cancelable<Result>(
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const canceling = new AbortController()
+  const cancel = () => canceling.abort(new Canceled())
+  const signals = ['SIGINT', 'SIGTERM'] as const
+  for (const name of signals) process.once(name, cancel)
+  try {
+    return await work(canceling.signal)
+  } catch (error) {
+    // Whatever broke when it was canceled, that is why.
+    throw canceling.signal.aborted ? canceling.signal.reason : error
+  } finally {
+    for (const name of signals) process.off(name, cancel)
+  }
+}
+
 export function withCommonOptions(cli: Argv): Cli {
   return cli
     .option('state', {

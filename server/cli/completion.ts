@@ -11,10 +11,21 @@ import { adminClient } from './command.ts'
 /** First argument of a call that wants completions; the words typed so far follow. */
 export const COMPLETION_FLAG = '--get-yargs-completions'
 
-const CLIENT_ACTIONS = new Set(['show', 'approve', 'refuse', 'assign', 'unassign', 'rename', 'rm'])
-const VDISK_ACTIONS = new Set(['show', 'rm'])
+const CLIENT_ACTIONS = new Set([
+  'show',
+  'approve',
+  'refuse',
+  'assign',
+  'unassign',
+  'rename',
+  'hydrate',
+  'rm',
+])
+const VDISK_ACTIONS = new Set(['show', 'versions', 'promote', 'rollback', 'export', 'trace', 'rm'])
+/** Those that also take one version: `debian@2`. */
+const VERSION_ACTIONS = new Set(['promote', 'export', 'trace', 'rm'])
 
-type NameKind = 'client' | 'vdisk'
+type NameKind = 'client' | 'vdisk' | 'vdisk or version'
 
 /** Returns the names that may stand at the end of the command line; none is no failure. */
 export async function completeNames(args: readonly string[]): Promise<string[]> {
@@ -42,15 +53,21 @@ export function expectedNames(words: readonly string[]): NameKind | undefined {
   const [, group, action = '', ...typed] = words
   if (group === 'boots') return words.length === 3 ? 'client' : undefined
   if (typed.length === 0) return undefined
-  if (group === 'vdisk' && VDISK_ACTIONS.has(action) && typed.length === 1) return 'vdisk'
+  if (group === 'vdisk' && VDISK_ACTIONS.has(action) && typed.length === 1) {
+    return VERSION_ACTIONS.has(action) ? 'vdisk or version' : 'vdisk'
+  }
   if (group !== 'client' || !CLIENT_ACTIONS.has(action)) return undefined
   if (typed.length === 1) return 'client'
   return action === 'assign' || action === 'unassign' ? 'vdisk' : undefined
 }
 
 async function fetchNames(client: AdminClient, kind: NameKind): Promise<string[]> {
-  if (kind === 'vdisk') {
-    return (await client.ask<VDiskView[]>('GET', '/vdisks')).map(({ name }) => name)
+  if (kind !== 'client') {
+    const vdisks = await client.ask<VDiskView[]>('GET', '/vdisks')
+    return vdisks.flatMap(({ name, versions }) => {
+      const numbered = versions.map(({ number }) => `${name}@${number}`)
+      return kind === 'vdisk' ? [name] : [name, ...numbered]
+    })
   }
   return (await client.ask<ClientView[]>('GET', '/clients')).map(({ hostname }) => hostname)
 }

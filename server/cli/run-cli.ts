@@ -3,14 +3,18 @@ import yargs from 'yargs'
 import { VERSION } from '#server/version.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { clientCommands } from './client-commands.ts'
-import { UsageError, withCommonOptions } from './command.ts'
+import { BadOutcome, Canceled, UsageError, withCommonOptions } from './command.ts'
 import { COMPLETION_FLAG, completeNames } from './completion.ts'
 import { bootsCommand, serveCommand, statusCommand } from './server-commands.ts'
+import { checkCommand, gcCommand } from './store-commands.ts'
 import type { Terminal } from './terminal.ts'
 import { vdiskCommands } from './vdisk-commands.ts'
 
-/** 0: done. 1: it could not be done. 2: the command line is wrong. */
-export const EXIT_STATUS = { ok: 0, failed: 1, usage: 2 } as const
+/**
+ * 0: done. 1: it could not be done, or what was checked is damaged. 2: the command line is wrong.
+ * 130: canceled with Ctrl-C, as shells have it.
+ */
+export const EXIT_STATUS = { ok: 0, failed: 1, usage: 2, canceled: 130 } as const
 export type ExitStatus = (typeof EXIT_STATUS)[keyof typeof EXIT_STATUS]
 
 /** Runs one command line; returns when the command is done, for `serve` when the server stopped. */
@@ -28,6 +32,11 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
       terminal.err(`bootwire: ${error.message}\n`)
       return EXIT_STATUS.usage
     }
+    if (error instanceof BadOutcome) return EXIT_STATUS.failed
+    if (error instanceof Canceled) {
+      terminal.err('bootwire: canceled\n')
+      return EXIT_STATUS.canceled
+    }
     terminal.err(`bootwire: ${describeError(error)}\n`)
     return isUsage(error) ? EXIT_STATUS.usage : EXIT_STATUS.failed
   }
@@ -36,7 +45,15 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
 function createCli(args: readonly string[], terminal: Terminal) {
   const cli = withCommonOptions(yargs(args).scriptName('bootwire').version(VERSION))
   return (
-    [serveCommand, statusCommand, vdiskCommands, clientCommands, bootsCommand]
+    [
+      serveCommand,
+      statusCommand,
+      vdiskCommands,
+      clientCommands,
+      bootsCommand,
+      checkCommand,
+      gcCommand,
+    ]
       .reduce((cli, add) => add(cli, terminal), cli)
       .completion('completion', 'Print the completion script for the shell')
       .usage('$0 COMMAND\n\nStreams operating systems to machines without a disk.')

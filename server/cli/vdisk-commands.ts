@@ -1,59 +1,36 @@
 /** `bootwire vdisk …` */
-import { basename } from 'node:path'
-import type { ImportRequest, VDiskView } from '#server/admin/admin-api.ts'
+import type { VDiskView, VersionView } from '#server/admin/admin-api.ts'
+import type { VersionRecord } from '#server/state/records.ts'
+import { parseVersionSelector } from '#server/vdisks/version-selector.ts'
 import { formatBytes } from '#shared/units.ts'
-import { callerPath } from './caller-path.ts'
-import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
-import { ProgressLine } from './progress-line.ts'
+import { adminClient, answer, type Cli, itemPath, withJson } from './command.ts'
+import { exportCommand } from './export-command.ts'
+import { importCommand } from './import-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
+import { formatRoot, promoteCommand, rollbackCommand, versionsCommand } from './version-commands.ts'
 
-interface ImportOptions extends CommonOptions {
-  readonly file: string
-  readonly name?: string | undefined
-  readonly title?: string | undefined
-  readonly rootPartition?: number | undefined
-  readonly kernelOptional: boolean
-  readonly json: boolean
-}
+/** Changes of production shown by `vdisk show`. */
+const HISTORY_SHOWN = 10
 
 export function vdiskCommands(cli: Cli, terminal: Terminal): Cli {
-  return cli.command('vdisk', 'Import, list and remove vDisks', (cli) =>
-    [importCommand, listCommand, showCommand, removeCommand]
+  const commands = [
+    importCommand,
+    exportCommand,
+    listCommand,
+    showCommand,
+    versionsCommand,
+    promoteCommand,
+    rollbackCommand,
+    removeCommand,
+  ]
+  return cli.command('vdisk', 'Import, list and remove vDisks and their versions', (cli) =>
+    commands
       .reduce((cli, add) => add(cli, terminal), cli)
-      .example('$0 vdisk import debian.img', 'make a vDisk of an image')
+      .example('$0 vdisk import debian.img', 'make a vDisk of an image, or its next version')
+      .example('$0 vdisk promote debian 2', 'and the next boots get version 2')
       .example('$0 vdisk ls', 'what there is')
       .demandCommand(1, 'Which vdisk command?'),
-  )
-}
-
-function importCommand(cli: Cli, terminal: Terminal): Cli {
-  return cli.command(
-    'import <file>',
-    'Make a vDisk of a disk image or a file-system image on the server',
-    (cli) =>
-      withJson(cli)
-        .positional('file', { type: 'string', demandOption: true, describe: 'Image file' })
-        .option('name', {
-          type: 'string',
-          requiresArg: true,
-          describe: 'Name of the vDisk; else the name of the file',
-        })
-        .option('title', { type: 'string', requiresArg: true, describe: 'Line in the boot menu' })
-        .option('root-partition', {
-          type: 'number',
-          requiresArg: true,
-          describe: 'Partition of the root file system, counted from 1; else it is found',
-        })
-        .option('kernel-optional', {
-          type: 'boolean',
-          default: false,
-          describe: 'Take an image without a kernel, to run on the default boot kernel',
-        })
-        .example('$0 vdisk import debian.img', 'vDisk "debian"')
-        .example('$0 vdisk import /srv/kiosk.raw --name kiosk --title "Kiosk, May"', '')
-        .example('$0 vdisk import dual.img --root-partition 3', 'root is on the third partition'),
-    (options) => importVDisk(options, terminal),
   )
 }
 
@@ -92,62 +69,46 @@ function showCommand(cli: Cli, terminal: Terminal): Cli {
 function removeCommand(cli: Cli, terminal: Terminal): Cli {
   return cli.command(
     'rm <vdisk>',
-    'Remove a vDisk that no running client uses',
+    'Remove a vDisk, or one version of it, that no client runs on',
     (cli) =>
       cli
-        .positional('vdisk', { type: 'string', demandOption: true, describe: 'Name of the vDisk' })
+        .positional('vdisk', {
+          type: 'string',
+          demandOption: true,
+          describe: 'NAME for all of it, or NAME@VERSION',
+        })
         .option('force', {
           type: 'boolean',
           default: false,
-          describe: 'Take it from the clients it is assigned to',
+          describe:
+            'Take it from the clients it is assigned to, and from those whose connection was lost',
         })
+        .example('$0 vdisk rm debian@2', 'version 2, not the vDisk')
         .example('$0 vdisk rm debian', '')
         .example('$0 vdisk rm debian --force', 'even if clients are to boot it'),
     async (options) => {
-      const path = itemPath('vdisks', options.vdisk, options.force ? '?force' : '')
-      await adminClient(options).ask('DELETE', path)
-      terminal.out(`Removed vDisk ${options.vdisk}\n`)
+      const { vdisk, version } = parseVersionSelector(options.vdisk)
+      const force = options.force ? '?force' : ''
+      if (version === undefined) {
+        await adminClient(options).ask('DELETE', itemPath('vdisks', vdisk, force))
+        return terminal.out(`Removed vDisk ${vdisk}\n`)
+      }
+      const path = itemPath('vdisks', vdisk, `/versions/${encodeURIComponent(version)}${force}`)
+      const removed = await adminClient(options).ask<VersionRecord>('DELETE', path)
+      terminal.out(`Removed version ${removed.number} of vDisk ${vdisk}\n`)
     },
   )
-}
-
-async function importVDisk(options: ImportOptions, terminal: Terminal): Promise<void> {
-  const progress = new ProgressLine(terminal, () => performance.now())
-  const result = await adminClient(options)
-    .importVDisk(importRequest(options), (line) => progress.update(line))
-    .finally(() => progress.end())
-  for (const warning of result.warnings) terminal.err(`warning: ${warning}\n`)
-  answer(terminal, options.json, result, ({ vdisk }) => formatVDisk(vdisk))
-}
-
-function importRequest(options: ImportOptions): ImportRequest {
-  const { file, name = nameOfFile(file), title, rootPartition, kernelOptional } = options
-  return {
-    path: callerPath(file),
-    name,
-    kernelOptional,
-    ...(title !== undefined && { title }),
-    ...(rootPartition !== undefined && { rootPartition }),
-  }
-}
-
-/** `/srv/Debian 12.img` → `debian-12`. */
-export function nameOfFile(file: string): string {
-  return basename(file)
-    .replace(/\.(img|raw|iso|bin|dd|qcow2|vmdk|vdi|vhdx?)$/i, '')
-    .toLowerCase()
-    .replace(/[^a-z0-9.-]+/g, '-')
-    .replace(/^[.-]+|[.-]+$/g, '')
 }
 
 function formatVDisks(vdisks: readonly VDiskView[]): string {
   if (vdisks.length === 0) return 'No vDisks yet: bootwire vdisk import FILE\n'
   return formatTable(
-    ['NAME', 'SYSTEM', 'SIZE', 'STORED', 'KERNEL', 'CLIENTS', 'RUNNING', 'TITLE'],
+    ['NAME', 'VERSION', 'SYSTEM', 'SIZE', 'STORED', 'KERNEL', 'CLIENTS', 'RUNNING', 'TITLE'],
     vdisks.map((vdisk) => {
       const version = vdisk.versions.find((v) => v.versionId === vdisk.productionVersionId)
       return [
         vdisk.name,
+        version === undefined ? '-' : versionOf(version, vdisk.versions.length),
         version?.osName ?? '-',
         formatBytes(version?.sizeBytes ?? 0),
         formatBytes(version?.storedBytes ?? 0),
@@ -160,6 +121,11 @@ function formatVDisks(vdisks: readonly VDiskView[]): string {
   )
 }
 
+/** `3 of 5` */
+function versionOf({ number }: VersionView, count: number): string {
+  return count === 1 ? String(number) : `${number} of ${count}`
+}
+
 function formatVDisk(vdisk: VDiskView): string {
   const heads = formatPairs([
     ['title', vdisk.title],
@@ -167,16 +133,26 @@ function formatVDisk(vdisk: VDiskView): string {
     ['assigned to', vdisk.clientIds.join(', ')],
     ['running on', `${vdisk.sessionCount} clients`],
   ])
-  const versions = vdisk.versions.map((version) => {
-    const { partition, fsType, options } = version.root
-    const place = partition === 0 ? 'whole vDisk' : `partition ${partition}`
-    return formatPairs([
-      ['version', version.versionId],
+  const versions = vdisk.versions.map((version) =>
+    formatPairs([
+      ['version', `${version.number}${version.isInProduction ? ', in production' : ''}`],
+      ['id', version.versionId],
+      ['imported', formatTime(version.createdAtMs)],
       ['system', version.osName],
       ['size', `${formatBytes(version.sizeBytes)}, ${formatBytes(version.storedBytes)} stored`],
-      ['root', [place, fsType, options].filter((part) => part !== '').join(', ')],
+      ['root', formatRoot(version.root)],
       ['kernel', version.kernel?.release ?? 'none: runs on the default boot kernel'],
-    ])
-  })
-  return `vDisk ${vdisk.name}\n${heads}${versions.map((text) => `\n${text}`).join('')}`
+      ['running on', version.sessionCount === 0 ? undefined : `${version.sessionCount} clients`],
+    ]),
+  )
+  return `vDisk ${vdisk.name}\n${heads}${versions.map((text) => `\n${text}`).join('')}${formatHistory(vdisk)}`
+}
+
+function formatHistory({ history }: VDiskView): string {
+  if (history.length < 2) return ''
+  const lines = history
+    .slice(-HISTORY_SHOWN)
+    .toReversed()
+    .map(({ number, by, atMs }) => `  ${formatTime(atMs)}  version ${number}, by ${by}\n`)
+  return `\nIn production\n${lines.join('')}`
 }

@@ -1,0 +1,43 @@
+/** Amounts as people type them: rates and shares. Pure. */
+import { BootwireError } from '#shared/errors.ts'
+
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1000,
+  m: 1000 ** 2,
+  g: 1000 ** 3,
+  ki: 1024,
+  mi: 1024 ** 2,
+  gi: 1024 ** 3,
+}
+
+const RATE = /^(\d+(?:\.\d+)?) *([kmg]i?|)(b|bit)?(?:\/s)?$/i
+
+/** `5MB/s`, `5M`, `800 KiB/s`, `40Mbit` → bytes per second; `none` and `0` are no limit. */
+export function parseRate(text: string): number {
+  if (/^(0|none|unlimited)$/i.test(text)) return 0
+  const [, amount, unit, kind] = RATE.exec(text.trim()) ?? []
+  const factor = UNITS[unit?.toLowerCase() ?? '?']
+  const bytes = Math.round((Number(amount) * (factor ?? 0)) / (isBits(kind) ? 8 : 1))
+  if (bytes >= 1 && Number.isSafeInteger(bytes)) return bytes
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot use "${text}" as a rate: expected something like 5MB/s, 800KiB/s or 40Mbit/s, or none`,
+  )
+}
+
+function isBits(kind: string | undefined): boolean {
+  return kind?.toLowerCase() === 'bit'
+}
+
+/** `5%` → 0.05; nothing at all is everything. */
+export function parseShare(text: string): number {
+  const trimmed = text.trim()
+  if (trimmed === '') return 1
+  const percent = /^(\d+(?:\.\d+)?) *%$/.exec(trimmed)?.[1]
+  if (percent !== undefined && Number(percent) <= 100) return Number(percent) / 100
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot use "${text}" as a share: expected a percentage such as 5%`,
+  )
+}

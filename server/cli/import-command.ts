@@ -1,0 +1,171 @@
+/** `bootwire vdisk import` */
+import { createReadStream, statSync } from 'node:fs'
+import { basename } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { ImportOptions, ImportResult } from '#server/admin/admin-api.ts'
+import { formatBytes } from '#shared/units.ts'
+import { callerPath } from './caller-path.ts'
+import {
+  adminClient,
+  answer,
+  type Cli,
+  type CommonOptions,
+  cancelable,
+  UsageError,
+  withJson,
+} from './command.ts'
+import { ProgressLine } from './progress-line.ts'
+import { formatDuration, formatPairs, formatTime } from './table.ts'
+import type { Terminal } from './terminal.ts'
+import { formatRoot } from './version-commands.ts'
+
+interface ImportCommandOptions extends CommonOptions {
+  readonly file: string
+  readonly name?: string | undefined
+  readonly title?: string | undefined
+  readonly rootPartition?: number | undefined
+  readonly kernelOptional: boolean
+  readonly promote: boolean
+  readonly json: boolean
+}
+
+const STDIN = '-'
+
+export function importCommand(cli: Cli, terminal: Terminal): Cli {
+  return cli.command(
+    'import <file>',
+    'Make a vDisk, or the next version of one, of a disk or file-system image',
+    (cli) =>
+      withJson(cli)
+        .positional('file', {
+          type: 'string',
+          demandOption: true,
+          describe:
+            'Image on the server: raw, qcow2, VMDK, VHD, VHDX, VDI, a block device; - reads standard input',
+        })
+        .option('name', {
+          type: 'string',
+          requiresArg: true,
+          describe:
+            'Name of the vDisk; else the name of the file. One that is there gets a new version',
+        })
+        .option('promote', {
+          type: 'boolean',
+          default: false,
+          describe: 'The next boots get the new version at once',
+        })
+        .option('title', { type: 'string', requiresArg: true, describe: 'Line in the boot menu' })
+        .option('root-partition', {
+          type: 'number',
+          requiresArg: true,
+          describe: 'Partition of the root file system, counted from 1; else it is found',
+        })
+        .option('kernel-optional', {
+          type: 'boolean',
+          default: false,
+          describe: 'Take an image without a kernel, to run on the default boot kernel',
+        })
+        .example('$0 vdisk import debian.img', 'vDisk "debian", or its next version')
+        .example(
+          '$0 vdisk import debian-2.qcow2 --name debian --promote',
+          'and the next boots get it',
+        )
+        .example('zstdcat kiosk.img.zst | $0 vdisk import - --name kiosk', 'from a pipe')
+        .example('$0 vdisk import /dev/sdb --name pc-7 --title "PC 7, May"', 'a whole disk')
+        .example('$0 vdisk import dual.img --root-partition 3', 'root is on the third partition'),
+    (options) => importVDisk(options, terminal),
+  )
+}
+
+async function importVDisk(options: ImportCommandOptions, terminal: Terminal): Promise<void> {
+  const startedMs = performance.now()
+  const progress = new ProgressLine(terminal, () => performance.now())
+  const result = await cancelable((signal) => runImport(options, progress, signal)).finally(() =>
+    progress.end(),
+  )
+  const seconds = (performance.now() - startedMs) / 1000
+  for (const warning of result.warnings) terminal.err(`warning: ${warning}\n`)
+  answer(terminal, options.json, result, (result) => formatImported(result, seconds))
+}
+
+async function runImport(
+  options: ImportCommandOptions,
+  progress: ProgressLine,
+  signal: AbortSignal,
+): Promise<ImportResult> {
+  const client = adminClient(options)
+  const onProgress = progress.update.bind(progress)
+  const piped = pipedImage(options.file)
+  if (piped !== undefined) {
+    return await client.uploadVDisk(piped, importOptions(options), onProgress, signal)
+  }
+  const path = callerPath(options.file)
+  return await client.importVDisk({ path, ...importOptions(options) }, onProgress, signal)
+}
+
+/** What only this process can read: its standard input, or a pipe the shell made (`<(zcat …)`). */
+function pipedImage(file: string): Readable | undefined {
+  if (file === STDIN) {
+    if (process.stdin.isTTY)
+      throw new UsageError('Expected an image on standard input, not a terminal')
+    return process.stdin
+  }
+  const path = callerPath(file)
+  const isPipe = statSync(path, { throwIfNoEntry: false })?.isFIFO() === true
+  return isPipe ? createReadStream(path) : undefined
+}
+
+function importOptions(options: ImportCommandOptions): ImportOptions {
+  const { file, title, rootPartition, kernelOptional, promote } = options
+  const name = options.name ?? nameOfFile(file)
+  if (name === '') throw new UsageError('Expected --name: standard input has none')
+  return {
+    name,
+    kernelOptional,
+    promote,
+    ...(title !== undefined && { title }),
+    ...(rootPartition !== undefined && { rootPartition }),
+  }
+}
+
+/** `/srv/Debian 12.img` → `debian-12`. */
+export function nameOfFile(file: string): string {
+  return basename(file)
+    .replace(/\.(img|raw|iso|bin|dd|qcow2|vmdk|vdi|vhdx?)$/i, '')
+    .toLowerCase()
+    .replace(/[^a-z0-9.-]+/g, '-')
+    .replace(/^[.-]+|[.-]+$/g, '')
+}
+
+export function formatImported(result: ImportResult, seconds: number): string {
+  const { version, outcome, format } = result
+  const { vdisk, number, sizeBytes, storedBytes, sharedBytes } = version
+  if (outcome === 'unchanged') {
+    const when = formatTime(version.createdAtMs)
+    return `Nothing changed: this image is ${vdisk}@${number} already, imported ${when}\n${nextBoots(result)}`
+  }
+  const head = {
+    created: `vDisk ${vdisk}, imported in ${formatDuration(seconds)}`,
+    added: `${vdisk}@${number}, a new version of vDisk ${vdisk}, imported in ${formatDuration(seconds)}`,
+    updated: `${vdisk}@${number} has the same bytes and was looked at again: its root or kernel is another now`,
+  }[outcome]
+  const shared = sharedBytes === 0 ? '' : `, ${formatBytes(sharedBytes)} of it were there already`
+  const pairs = formatPairs([
+    ['version', `${number}, ${version.versionId}`],
+    ['system', version.osName],
+    ['size', `${formatBytes(sizeBytes)}${format === 'raw' ? '' : ` (from ${format})`}`],
+    ['stored', `${formatBytes(storedBytes)}${shared}`],
+    ['root', formatRoot(version.root)],
+    ['kernel', version.kernel?.release ?? 'none: runs on the default boot kernel'],
+  ])
+  return `${head}\n${pairs}${nextBoots(result)}`
+}
+
+function nextBoots({ vdisk, version, outcome }: ImportResult): string {
+  if (outcome === 'created') return ''
+  const { name, versions } = vdisk
+  if (version.isInProduction) return `The next boots get ${name}@${version.number}.\n`
+  const production = versions.find(({ isInProduction }) => isInProduction)
+  const still = production === undefined ? 'another version' : `${name}@${production.number}`
+  return `The next boots get ${still} still. To give them this one: bootwire vdisk promote ${name} ${version.number}\n`
+}
