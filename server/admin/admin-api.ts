@@ -8,6 +8,7 @@ import type {
   VersionRecord,
 } from '#server/state/records.ts'
 import type { CheckReport } from '#server/store/chunk-store.ts'
+import type { TraceOrigin } from '#server/traces/boot-trace.ts'
 import type { ImportOutcome } from '#server/vdisks/new-version.ts'
 import type { ErrorCode } from '#shared/errors.ts'
 import { ASSIGNMENTS_MAX, NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
@@ -153,6 +154,26 @@ export interface ErrorView {
   readonly number: string
   readonly message: string
   readonly action: string
+}
+
+/** What a boot of a version is expected to read. */
+export interface TraceView {
+  readonly vdisk: string
+  readonly number: number
+  readonly versionId: string
+  readonly sizeBytes: number
+  readonly source: TraceOrigin | 'none'
+  /** Traces it is made of, by hardware model. */
+  readonly boots: readonly { readonly model: string; readonly count: number }[]
+  /** In the order in which they are sent. */
+  readonly chunks: readonly {
+    /** First block. */
+    readonly position: number
+    readonly blocks: number
+    readonly storedBytes: number
+    /** When it is first read, after the vDisk was attached. */
+    readonly atMs: number
+  }[]
 }
 
 /** How far a check or a collection is. */

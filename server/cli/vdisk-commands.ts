@@ -8,6 +8,7 @@ import { exportCommand } from './export-command.ts'
 import { importCommand } from './import-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
+import { traceCommand } from './trace-command.ts'
 import { formatRoot, promoteCommand, rollbackCommand, versionsCommand } from './version-commands.ts'
 
 /** Changes of production shown by `vdisk show`. */
@@ -22,6 +23,7 @@ export function vdiskCommands(cli: Cli, terminal: Terminal): Cli {
     versionsCommand,
     promoteCommand,
     rollbackCommand,
+    traceCommand,
     removeCommand,
   ]
   return cli.command('vdisk', 'Import, list and remove vDisks and their versions', (cli) =>
