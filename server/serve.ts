@@ -25,10 +25,11 @@ import {
   spoolFolder,
   storeFolder,
 } from './state/state-folder.ts'
-import { FileChunkStore } from './store/file-chunk-store.ts'
+import { ContentStore } from './store/content-store.ts'
 import { FramePool } from './stream/frame-pool.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
 import { ensureServerKey, type ServerKey } from './tls/server-key.ts'
+import { versionSigner } from './tls/version-signer.ts'
 
 export interface RunningServer {
   readonly httpPort: number
@@ -54,7 +55,9 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const store = await LevelStateStore.open(databaseFolder(config.stateFolder))
   opened.defer(() => store.close())
   const key = await ensureServerKey(config.stateFolder)
-  const chunkStore = await FileChunkStore.open(storeFolder(config.stateFolder))
+  const chunkStore = await ContentStore.open(storeFolder(config.stateFolder), {
+    sign: versionSigner(key),
+  })
   opened.defer(() => chunkStore.close())
   const bootFiles = await BootFiles.open(config.stateFolder)
   const spool = await Spool.open(spoolFolder(config.stateFolder))

@@ -1,0 +1,164 @@
+/**
+ * The store's worker threads and what they have in hand. All imports share them, so that what is in
+ * memory is bounded however many run: two spans for each worker, 32 MiB and what they come to.
+ */
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import { invariant } from '#shared/invariant.ts'
+import { BLOCK_BYTES, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
+import type {
+  CutAnswer,
+  CutRequest,
+  FailedAnswer,
+  ProveAnswer,
+  ProveRequest,
+  StoreAnswer,
+  StoreRequest,
+  WorkerAnswer,
+  WorkerRequest,
+} from './span-worker-messages.ts'
+
+export const SPAN_BYTES: number = SPAN_BLOCKS * BLOCK_BYTES
+
+/** More than this outruns any disk; the clients' streams want cores, too. */
+const WORKERS_MAX = 4
+
+/** A worker has one in hand and one to go on with. */
+const JOBS_PER_WORKER = 2
+
+interface PoolWorker {
+  readonly thread: Worker
+  jobs: number
+}
+
+type Waiter = PromiseWithResolvers<WorkerAnswer>
+
+/** A span in the hands of a worker. */
+export interface SpanJob {
+  cut(memory: ArrayBuffer, lengthBytes: number): Promise<CutAnswer>
+  store(request: Omit<StoreRequest, 'kind' | 'jobId'>): Promise<StoreAnswer>
+  /** Lets the next job begin; when everything of this one is written, or it failed. */
+  end(): void
+}
+
+export class SpanPool {
+  readonly #workers: PoolWorker[] = []
+  readonly #waiters = new Map<number, Waiter>()
+  readonly #queue: (() => void)[] = []
+  readonly #spare: ArrayBuffer[] = []
+  #nextJobId = 0
+  #closed = false
+
+  constructor(workerCount: number = Math.min(availableParallelism(), WORKERS_MAX)) {
+    for (let count = 0; count < workerCount; count += 1) {
+      this.#workers.push({ thread: this.#startThread(), jobs: 0 })
+    }
+  }
+
+  /** Jobs that can be under way at once. */
+  get jobsMax(): number {
+    return this.#workers.length * JOBS_PER_WORKER
+  }
+
+  /** Waits for a worker that may take another job; first come, first served. */
+  async begin(): Promise<SpanJob> {
+    let worker = this.#idlest()
+    if (worker === undefined) {
+      const turn = Promise.withResolvers<void>()
+      this.#queue.push(turn.resolve)
+      await turn.promise
+      worker = this.#idlest()
+    }
+    invariant(worker !== undefined, 'a closed pool takes no jobs')
+    return this.#job(worker)
+  }
+
+  /** Reads and proves chunks of a pack; the caller bounds how many it asks for at once. */
+  async prove(packPath: string, offsets: Uint32Array<ArrayBuffer>): Promise<ProveAnswer> {
+    const worker = this.#workers.toSorted((a, b) => a.jobs - b.jobs)[0]
+    invariant(worker !== undefined, 'a closed pool proves nothing')
+    worker.jobs += 1
+    try {
+      const request: ProveRequest = { kind: 'prove', jobId: this.#newJobId(), packPath, offsets }
+      return (await this.#ask(worker, request, [])) as ProveAnswer
+    } finally {
+      worker.jobs -= 1
+    }
+  }
+
+  /** Memory for a span; its content is whatever it was. */
+  takeMemory(): ArrayBuffer {
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(SPAN_BYTES).buffer
+  }
+
+  giveMemory(memory: ArrayBuffer): void {
+    if (this.#spare.length < this.jobsMax) this.#spare.push(memory)
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const workers = this.#workers.splice(0)
+    this.#rejectAll(new Error('The store was closed'))
+    for (const next of this.#queue.splice(0)) next()
+    await Promise.all(workers.map(({ thread }) => thread.terminate()))
+  }
+
+  #job(worker: PoolWorker): SpanJob {
+    const jobId = this.#newJobId()
+    worker.jobs += 1
+    let isOver = false
+    return {
+      cut: async (memory, lengthBytes) => {
+        const request: CutRequest = { kind: 'cut', jobId, memory, lengthBytes }
+        return (await this.#ask(worker, request, [memory])) as CutAnswer
+      },
+      store: async (request) =>
+        (await this.#ask(worker, { kind: 'store', jobId, ...request }, [])) as StoreAnswer,
+      end: () => {
+        if (isOver) return
+        isOver = true
+        worker.jobs -= 1
+        this.#queue.shift()?.()
+      },
+    }
+  }
+
+  #idlest(): PoolWorker | undefined {
+    const [first] = this.#workers.toSorted((a, b) => a.jobs - b.jobs)
+    return first !== undefined && first.jobs < JOBS_PER_WORKER ? first : undefined
+  }
+
+  #newJobId(): number {
+    this.#nextJobId += 1
+    return this.#nextJobId
+  }
+
+  async #ask(
+    worker: PoolWorker,
+    request: WorkerRequest,
+    handedOver: ArrayBuffer[],
+  ): Promise<WorkerAnswer> {
+    if (this.#closed) throw new Error('The store was closed')
+    const waiter = Promise.withResolvers<WorkerAnswer>()
+    this.#waiters.set(request.jobId, waiter)
+    worker.thread.postMessage(request, handedOver)
+    const answer = await waiter.promise
+    if (answer.kind === 'failed') throw new Error((answer satisfies FailedAnswer).message)
+    return answer
+  }
+
+  #startThread(): Worker {
+    const thread = new Worker(new URL('./span-worker.ts', import.meta.url))
+    thread.on('message', (answer: WorkerAnswer) => {
+      this.#waiters.get(answer.jobId)?.resolve(answer)
+      this.#waiters.delete(answer.jobId)
+    })
+    thread.on('error', (error) => this.#rejectAll(error))
+    return thread
+  }
+
+  #rejectAll(error: unknown): void {
+    for (const waiter of this.#waiters.values()) waiter.reject(error)
+    this.#waiters.clear()
+  }
+}

@@ -1,0 +1,101 @@
+/** A worker thread of the store: encodes spans of imports, and proves stored chunks for `check`. */
+import { parentPort } from 'node:worker_threads'
+import { zstdDecompressSync } from 'node:zlib'
+import { invariant } from '#shared/invariant.ts'
+import { contentHash } from '#shared/manifest/content-hash.ts'
+import { CHUNK_ENCODING } from '#shared/wire/frame.ts'
+import { PackWindow } from './pack-window.ts'
+import { type CutSpan, cutAndHash, SpanEncoder } from './span-encoder.ts'
+import type {
+  CutRequest,
+  PackReading,
+  ProveRequest,
+  StoreRequest,
+  WorkerAnswer,
+  WorkerRequest,
+} from './span-worker-messages.ts'
+
+interface OpenSpan {
+  readonly memory: ArrayBuffer
+  readonly bytes: Uint8Array
+  readonly cut: CutSpan
+}
+
+const port = parentPort
+invariant(port !== null, 'a worker has a parent')
+const packWindow = new PackWindow()
+const encoder = new SpanEncoder(packWindow)
+const spans = new Map<number, OpenSpan>()
+
+port.on('message', (request: WorkerRequest) => {
+  try {
+    handle(request)
+  } catch (error) {
+    spans.delete(request.jobId)
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    answer({ kind: 'failed', jobId: request.jobId, message }, [])
+  } finally {
+    packWindow.close()
+  }
+})
+
+function handle(request: WorkerRequest): void {
+  if (request.kind === 'cut') cut(request)
+  else if (request.kind === 'store') store(request)
+  else prove(request)
+}
+
+function cut({ jobId, memory, lengthBytes }: CutRequest): void {
+  const bytes = new Uint8Array(memory, 0, lengthBytes)
+  const done = cutAndHash(bytes)
+  spans.set(jobId, { memory, bytes, cut: done })
+  answer({ kind: 'cut', jobId, ...done }, [])
+}
+
+function store(request: StoreRequest): void {
+  const { jobId } = request
+  const span = spans.get(jobId)
+  invariant(span !== undefined, `span ${jobId} was cut`)
+  spans.delete(jobId)
+  const { memory } = span
+  const stored = encoder.store(span.bytes, span.cut, request)
+  answer({ kind: 'store', jobId, ...stored, memory }, [stored.records.buffer, memory])
+}
+
+function prove({ jobId, packPath, offsets }: ProveRequest): void {
+  const damaged: { offset: number; why: string }[] = []
+  for (const offset of offsets) {
+    const why = fault(readChunk(packPath, offset))
+    if (why !== undefined) damaged.push({ offset, why })
+  }
+  answer({ kind: 'prove', jobId, damaged }, [])
+}
+
+function readChunk(path: string, offset: number): PackReading {
+  try {
+    return packWindow.read(path, offset)
+  } catch (error) {
+    return { kind: 'damaged', why: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+function fault(reading: PackReading): string | undefined {
+  if (reading.kind === 'damaged') return reading.why
+  const { chunk, stored } = reading
+  const bytes = decode(chunk.encoding, stored, chunk.rawBytes)
+  if (bytes?.length !== chunk.rawBytes) return 'it cannot be decoded'
+  return Buffer.compare(contentHash(bytes), chunk.hash) === 0 ? undefined : 'its hash is another'
+}
+
+function decode(encoding: number, stored: Uint8Array, rawBytes: number): Uint8Array | undefined {
+  if (encoding === CHUNK_ENCODING.raw) return stored
+  try {
+    return zstdDecompressSync(stored, { maxOutputLength: rawBytes })
+  } catch {
+    return undefined
+  }
+}
+
+function answer(message: WorkerAnswer, handedOver: ArrayBuffer[]): void {
+  port?.postMessage(message, handedOver)
+}
