@@ -90,7 +90,7 @@ function densities(
   { columns, rows }: { readonly columns: number; readonly rows: number },
   { place }: TimeAxis,
 ): number[][] {
-  const cells = Array.from({ length: rows }, () => new Array<number>(columns).fill(0))
+  const cells = Array.from({ length: rows }, () => Array.from({ length: columns }, () => 0))
   for (const [index, chunk] of chunks.entries()) {
     const at = (chunk.position * BLOCK_BYTES) / sizeBytes
     const row = cells[Math.min(rows - 1, Math.floor(at * rows))]
@@ -100,11 +100,10 @@ function densities(
   return cells
 }
 
-/** By the logarithm, since one cell may have a thousand times another. */
+/** By the square root, so that little beside much is seen. */
 function shade(bytes: number, most: number, shades: string): string {
-  if (bytes === 0) return shades.charAt(0)
-  const darkness = Math.log2(bytes / BLOCK_BYTES + 1) / Math.log2(most / BLOCK_BYTES + 1)
-  return shades.charAt(Math.max(1, Math.ceil(darkness * (shades.length - 1))))
+  const darkness = Math.sqrt(bytes / most)
+  return shades.charAt(Math.ceil(darkness * (shades.length - 1)))
 }
 
 /** Every fourth row says where it begins. */
