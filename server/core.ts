@@ -6,8 +6,13 @@ import { versionUsers } from './clients/version-users.ts'
 import type { Log } from './log.ts'
 import type { StateStore } from './state/state-store.ts'
 import type { ChunkStore } from './store/chunk-store.ts'
+import { BootSets } from './stream/boot-sets.ts'
 import { OpenVersions } from './stream/open-versions.ts'
 import { SessionTable } from './stream/session-table.ts'
+import { SlabPool } from './stream/slab-pool.ts'
+import { UnreadableObjects } from './stream/unreadable-objects.ts'
+import type { TraceFiles } from './traces/trace-files.ts'
+import { Traces } from './traces/traces.ts'
 import { type KernelFiles, VDiskCatalog, type VersionUserName } from './vdisks/vdisk-catalog.ts'
 
 export interface Core {
@@ -16,11 +21,16 @@ export interface Core {
   readonly boots: BootLog
   readonly sessions: SessionTable
   readonly versions: OpenVersions
+  readonly traces: Traces
+  readonly bootSets: BootSets
+  readonly unreadable: UnreadableObjects
+  readonly slabs: SlabPool
 }
 
 export interface CoreOptions {
   readonly store: StateStore
   readonly chunkStore: ChunkStore
+  readonly traceFiles: TraceFiles
   readonly bootFiles: KernelFiles
   readonly unknownClients: UnknownPolicy
   readonly hostnamePattern: string
@@ -29,7 +39,8 @@ export interface CoreOptions {
 }
 
 export function createCore(options: CoreOptions): Core {
-  const { store, chunkStore, bootFiles, unknownClients, hostnamePattern, now, log } = options
+  const { store, chunkStore, traceFiles, bootFiles, unknownClients, hostnamePattern, now, log } =
+    options
   const sessions = new SessionTable()
   const versions = new OpenVersions(chunkStore, (error) => {
     log.error({ err: error }, 'cannot close a version')
@@ -53,9 +64,13 @@ export function createCore(options: CoreOptions): Core {
     now,
     log,
   })
+  const slabs = new SlabPool()
+  const traces = new Traces({ files: traceFiles, store: chunkStore, now, log })
+  const bootSets = new BootSets({ traces, files: traceFiles, store: chunkStore, slabs, log })
+  const unreadable = new UnreadableObjects(log)
   registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())
   catalog.changes.subscribe(() => sessions.refreshWaiting())
-  return { registry, catalog, boots, sessions, versions }
+  return { registry, catalog, boots, sessions, versions, traces, bootSets, unreadable, slabs }
 }
 
 async function namedVersionUsers(

@@ -24,12 +24,13 @@ import {
   ensureStateFolder,
   spoolFolder,
   storeFolder,
+  tracesFolder,
 } from './state/state-folder.ts'
 import { ContentStore } from './store/content-store.ts'
-import { FramePool } from './stream/frame-pool.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
 import { ensureServerKey, type ServerKey } from './tls/server-key.ts'
 import { versionSigner } from './tls/version-signer.ts'
+import { FolderTraceFiles } from './traces/trace-files.ts'
 
 export interface RunningServer {
   readonly httpPort: number
@@ -62,11 +63,15 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const bootFiles = await BootFiles.open(config.stateFolder)
   const spool = await Spool.open(spoolFolder(config.stateFolder))
   const { log } = deps
-  const core = createCore({ ...config, store, chunkStore, bootFiles, now: Date.now, log })
+  const traceFiles = await FolderTraceFiles.open(tracesFolder(config.stateFolder), log)
+  const parts = { store, chunkStore, traceFiles, bootFiles }
+  const core = createCore({ ...config, ...parts, now: Date.now, log })
+  opened.defer(() => core.bootSets.close())
   opened.defer(() => core.boots.save())
   opened.defer(() => core.catalog.garbage.close())
   await core.boots.markInterrupted()
   await core.catalog.sweep()
+  await core.traces.sweep()
   await warnOfMissingVDisk(config, core, log)
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
   const routes = createAdminRoutes({
@@ -114,7 +119,6 @@ async function listenForClients(
   const stream = new StreamServer(
     {
       ...core,
-      frames: new FramePool(),
       settings: { serverName, menuSeconds },
       now: Date.now,
       log,

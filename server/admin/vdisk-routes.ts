@@ -6,6 +6,7 @@ import type { Log } from '#server/log.ts'
 import type { ClientRecord, KernelRecord, VersionRecord } from '#server/state/records.ts'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
+import type { Traces } from '#server/traces/traces.ts'
 import type { RegisteredVersion, VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
@@ -46,6 +47,7 @@ export interface VDiskRoutesServices {
   readonly catalog: VDiskCatalog
   readonly registry: ClientRegistry
   readonly versions: OpenVersions
+  readonly traces: Pick<Traces, 'prepare'>
   readonly importImage: Importer
   readonly log: Log
 }
@@ -159,6 +161,8 @@ async function importCounted(
     ...found,
     promote,
   })
+  // Takes a second or two; until then the version boots without a list.
+  void services.traces.prepare(registered.version, registered.versions)
   return await resultOf(services, registered, { warnings, format })
 }
 

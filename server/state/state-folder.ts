@@ -30,6 +30,11 @@ export function spoolFolder(stateFolder: string): string {
   return join(stateFolder, 'spool')
 }
 
+/** What the boots of each version read. */
+export function tracesFolder(stateFolder: string): string {
+  return join(stateFolder, 'traces')
+}
+
 /** @throws {BootwireError} INVALID_ARGUMENT when the path is too long for a socket. */
 export function adminSocketPath(stateFolder: string): string {
   const path = join(stateFolder, 'admin.sock')

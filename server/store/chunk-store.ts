@@ -35,7 +35,8 @@ export interface VersionReader {
   readonly storedBytes: number
   readonly chunks: ChunkTable
   /**
-   * Reads a chunk or a node as it is stored into the caller's memory, at least `LEAF_BYTES_MAX` long.
+   * Reads a chunk or a node as it is stored into the caller's memory, which has room for it:
+   * `chunks.storedBytes` for a chunk, LEAF_BYTES_MAX for a leaf. Nothing behind the object is touched.
    * Returns undefined where everything is zero or there is no such object.
    * @throws {BootwireError} CHUNK_CORRUPT when the stored bytes are not what was written, or missing
    */

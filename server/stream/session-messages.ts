@@ -2,8 +2,9 @@
 
 import { kernelFilePaths } from '#server/boot/boot-paths.ts'
 import type { ClientRecord, ClientState, VersionRecord } from '#server/state/records.ts'
+import type { VersionReader } from '#server/store/chunk-store.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
-import type { Identity, Offer, Opened, ServerMessage } from '#shared/wire/messages.ts'
+import type { Hydration, Identity, Offer, Opened, ServerMessage } from '#shared/wire/messages.ts'
 
 /** Longest text of an error message on the wire (messages.ts). */
 const TEXT_LENGTH_MAX = 1024
@@ -41,19 +42,34 @@ export function identityMessage(facts: IdentityFacts, settings: IdentitySettings
   }
 }
 
-export function openedMessage(version: VersionRecord, chunkBytes: number): Opened {
+export function openedMessage(
+  version: VersionRecord,
+  reader: Pick<VersionReader, 'storedBytes' | 'signedRoot'>,
+  hydration: Hydration,
+): Opened {
   const { kernel } = version
+  const { record, signature, signerKey } = reader.signedRoot
   return {
     kind: 'opened',
     vdisk: version.vdisk,
     versionId: version.versionId,
     sizeBytes: version.sizeBytes,
-    chunkBytes,
+    storedBytes: reader.storedBytes,
+    manifest: {
+      record: base64(record),
+      signature: base64(signature),
+      signerKey: base64(signerKey),
+    },
+    hydration,
     root: version.root,
     ...(kernel !== undefined && {
       kernel: { id: kernel.id, release: kernel.release, ...kernelFilePaths(kernel.id) },
     }),
   }
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64')
 }
 
 /** Returns what a peer may know of a failure: nothing of the server's inside. */

@@ -3,34 +3,45 @@
  *
  *     hello       nothing said yet; only `hello` is accepted
  *     identified  the client knows who it is; it waits, or opens a vDisk
- *     open        chunks are streamed
+ *     open        objects are streamed
  *     closed      nothing is sent or accepted any more
  *
- * Control messages are handled one after the other, since most need the database; chunk requests
- * are answered at once, they are accepted only in `open`. Whatever the peer does wrong ends in
+ * Control messages are handled one after the other, since most need the database; requests for
+ * objects are answered at once, they are accepted only in `open`. Whatever the peer does wrong ends in
  * `#fail`: an `error` message, a close code and a line in the log, never an exception.
  */
 
 import type { Boot } from '#server/clients/boot.ts'
 import type { BootLog } from '#server/clients/boot-log.ts'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
+import { hydrationOf } from '#server/clients/hydration.ts'
 import type { Log } from '#server/log.ts'
 import type { VersionRecord } from '#server/state/records.ts'
+import { hardwareModel } from '#server/traces/hardware-model.ts'
+import type { Traces } from '#server/traces/traces.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import { decodeAgentMessage, encodeMessage } from '#shared/wire/codec.ts'
+import { firstPushCount } from '#shared/wire/first-push.ts'
 import {
-  type ChunkRequest,
-  decodeChunkRequest,
-  FRAME_CHUNK_REQUEST,
+  CHUNK_LEVEL,
+  decodePush,
+  decodeRequest,
+  decodeTrace,
   FRAME_CONTROL,
+  FRAME_PUSH,
+  FRAME_REQUEST,
+  FRAME_TRACE,
+  type ObjectName,
 } from '#shared/wire/frame.ts'
 import { ACCEPTED_PROTOCOLS } from '#shared/wire/limits.ts'
-import type { AgentMessage, Hello, ServerMessage } from '#shared/wire/messages.ts'
-import { ChunkSender } from './chunk-sender.ts'
+import type { AgentMessage, Hello, Hydration, Open, ServerMessage } from '#shared/wire/messages.ts'
+import { BootPush } from './boot-push.ts'
+import type { BootSetLease, BootSets } from './boot-sets.ts'
 import { CLOSE_CODE, type CloseCode, closeReason } from './close-code.ts'
-import type { FramePool } from './frame-pool.ts'
+import { messageOf } from './object-message.ts'
+import { ObjectSender } from './object-sender.ts'
 import type { OpenVersions, VersionLease } from './open-versions.ts'
 import { SerialQueue } from './serial-queue.ts'
 import {
@@ -40,6 +51,8 @@ import {
   openedMessage,
 } from './session-messages.ts'
 import type { SessionTable, TableSession } from './session-table.ts'
+import type { SlabPool } from './slab-pool.ts'
+import type { UnreadableObjects } from './unreadable-objects.ts'
 import { offersFor, permittedVersion } from './vdisk-access.ts'
 
 /**
@@ -48,13 +61,22 @@ import { offersFor, permittedVersion } from './vdisk-access.ts'
  */
 const MESSAGES_WAITING_MAX = 64
 
+/** A boot is traced once; an agent that was restarted may send what it knows again. */
+const TRACES_PER_SESSION_MAX = 4
+
+/** Notices of unreadable objects kept for one boot: who sees them looks at the server's log. */
+const UNREADABLE_NOTICES_MAX = 3
+
 /** How the log calls the level of a client's notice. */
 const LOG_METHOD = { info: 'info', warning: 'warn', error: 'error' } as const
 
 /** The connection, as far as a session knows it. */
 export interface SessionSocket {
-  /** `sent` is called when the network layer is done with the bytes, also after a failure. */
-  send(frame: Uint8Array, sent: () => void): void
+  /**
+   * Takes whole websocket messages. `sent` is called when the network layer is done with the bytes,
+   * also after a failure.
+   */
+  send(messages: Uint8Array, sent: () => void): void
   close(code: number, reason: string): void
   readonly bufferedBytes: number
 }
@@ -64,7 +86,10 @@ export interface SessionServices {
   readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'tryGet'>
   readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
   readonly versions: OpenVersions
-  readonly frames: FramePool
+  readonly bootSets: Pick<BootSets, 'acquire'>
+  readonly traces: Pick<Traces, 'record'>
+  readonly unreadable: UnreadableObjects
+  readonly slabs: SlabPool
   readonly sessions: SessionTable
   readonly settings: IdentitySettings
   readonly now: () => number
@@ -81,6 +106,7 @@ interface Identified {
   readonly kernelStartedAtMs: number
   /** The boot had a vDisk open before: a root runs on it and must not be stopped. */
   readonly resumes: boolean
+  readonly model: string
 }
 
 export class Session implements TableSession {
@@ -92,7 +118,11 @@ export class Session implements TableSession {
   #identified: Identified | undefined
   #lastIdentity = ''
   #lease: VersionLease | undefined
-  #sender: ChunkSender | undefined
+  #bootSet: BootSetLease | undefined
+  #sender: ObjectSender | undefined
+  #lastHydration: Hydration | undefined
+  #tracesTaken = 0
+  #unreadableNotices = 0
   readonly #work = new SerialQueue((error) => this.#fail(error))
   #messagesWaiting = 0
 
@@ -123,16 +153,14 @@ export class Session implements TableSession {
   receive(frame: Uint8Array): void {
     if (this.#state === 'closed') return
     try {
-      if (frame[0] === FRAME_CHUNK_REQUEST) this.#requestChunk(decodeChunkRequest(frame))
-      else if (frame[0] === FRAME_CONTROL) this.#enqueueMessage(decodeAgentMessage(frame))
-      else throw invalid(`it begins with ${frame[0] ?? 'nothing'}, expected a frame type of 1 or 2`)
+      this.#take(frame)
     } catch (error) {
       this.#fail(error)
     }
   }
 
   refresh(): void {
-    this.#work.add(() => this.#sendIdentity())
+    this.#work.add(() => (this.#state === 'open' ? this.#sendHydration() : this.#sendIdentity()))
   }
 
   supersede(sameBoot: boolean): void {
@@ -158,9 +186,40 @@ export class Session implements TableSession {
     this.#fail(error)
   }
 
-  #requestChunk(request: ChunkRequest): void {
-    if (this.#sender === undefined) throw invalid('a chunk is asked for before a vDisk is open')
-    this.#sender.request(request)
+  #take(frame: Uint8Array): void {
+    switch (frame[0]) {
+      case FRAME_CONTROL:
+        return this.#enqueueMessage(decodeAgentMessage(frame))
+      case FRAME_REQUEST:
+        return this.#opened('a request').request(decodeRequest(frame))
+      case FRAME_PUSH:
+        return this.#opened('a push').push(decodePush(frame))
+      case FRAME_TRACE:
+        return this.#takeTrace(frame)
+      case undefined:
+      default:
+        throw invalid(`it begins with ${frame[0] ?? 'nothing'}, which is no type of frame`)
+    }
+  }
+
+  #opened(what: string): ObjectSender {
+    if (this.#sender === undefined) throw invalid(`${what} came before a vDisk is open`)
+    return this.#sender
+  }
+
+  #takeTrace(frame: Uint8Array): void {
+    this.#opened('a trace')
+    const entries = decodeTrace(frame)
+    this.#tracesTaken += 1
+    if (this.#tracesTaken > TRACES_PER_SESSION_MAX) return
+    const reader = this.#lease?.reader
+    invariant(reader !== undefined, 'an open session reads a version')
+    const { boot, model } = this.#known()
+    const { bootId } = boot.record
+    this.#services.traces.record(reader, { bootId, model, entries }).then(
+      () => this.#log.info({ entries: entries.length }, 'the boot was traced'),
+      (error: unknown) => this.#log.error({ err: error }, 'cannot keep the trace of a boot'),
+    )
   }
 
   #enqueueMessage(message: AgentMessage): void {
@@ -184,7 +243,7 @@ export class Session implements TableSession {
     const nowMs = this.#services.now()
     switch (message.kind) {
       case 'open':
-        return this.#open(message.vdisk, message.versionId)
+        return this.#open(message)
       case 'phase':
         // A client's clock may run fast; nothing it reports has happened in the future.
         return boot.stamp(
@@ -224,7 +283,8 @@ export class Session implements TableSession {
       return
     }
     boot.attached = true
-    this.#identified = { clientId: client.id, boot, kernelStartedAtMs, resumes }
+    const model = hardwareModel(hello.facts)
+    this.#identified = { clientId: client.id, boot, kernelStartedAtMs, resumes, model }
     this.#log = this.#log.child({ client: client.hostname, bootId: hello.bootId })
     this.#log.info({ state: client.state, kernel: hello.kernelRelease, resumes }, 'session')
     this.#state = 'identified'
@@ -251,13 +311,16 @@ export class Session implements TableSession {
     if (state === 'approved') boot.stamp('identified', nowMs)
   }
 
-  async #open(vdisk: string, versionId: string | undefined): Promise<void> {
+  async #open(message: Open): Promise<void> {
     if (this.#state === 'open') throw invalid('a vDisk is open already')
     const { registry, catalog } = this.#services
     const { clientId, boot } = this.#known()
+    const { vdisk, versionId, firstPushBytes } = message
     try {
       const client = await registry.get(clientId)
-      await this.#stream(await permittedVersion({ vdisk, versionId }, client, boot.record, catalog))
+      const request = { vdisk, versionId }
+      const version = await permittedVersion(request, client, boot.record, catalog)
+      await this.#stream(version, hydrationOf(client), firstPushBytes)
     } catch (error) {
       if (!(error instanceof BootwireError)) throw error
       this.#log.warn({ vdisk, versionId, code: error.code }, error.message)
@@ -265,33 +328,61 @@ export class Session implements TableSession {
     }
   }
 
-  async #stream(version: VersionRecord): Promise<void> {
-    const { versions, registry, boots } = this.#services
+  async #stream(
+    version: VersionRecord,
+    hydration: Hydration,
+    firstPushBytes: number,
+  ): Promise<void> {
+    const { versions, bootSets, registry, boots } = this.#services
     const lease = await versions.acquire(version.versionId)
     if (this.#isClosed()) return lease.release()
     this.#lease = lease
     const { clientId, boot } = this.#known()
     boot.opened(version.vdisk, version.versionId)
     // Durable before a root runs on it: whatever happens, this boot gets the same version again.
-    await boots.save()
-    if (this.#isClosed()) return
-    this.#sender = this.#createSender(lease)
+    const [bootSet] = await Promise.all([bootSets.acquire(lease.reader), boots.save()])
+    if (this.#isClosed()) return bootSet?.release()
+    this.#bootSet = bootSet
     this.#state = 'open'
-    this.#send(openedMessage(version, lease.reader.chunkBytes))
+    this.#lastHydration = hydration
+    this.#send(openedMessage(version, lease.reader, hydration))
     this.#log.info({ vdisk: version.vdisk, versionId: version.versionId }, 'vDisk opened')
+    this.#startSending(lease, bootSet, firstPushBytes)
     await registry.rememberChoice(clientId, version.vdisk).catch((error: unknown) => {
       this.#log.error({ err: error }, 'cannot remember the choice of the client')
     })
   }
 
-  #createSender({ reader }: VersionLease): ChunkSender {
-    return new ChunkSender({
+  #startSending(
+    { reader }: VersionLease,
+    bootSet: BootSetLease | undefined,
+    firstPushBytes: number,
+  ): void {
+    const sender = new ObjectSender({
       reader,
-      frames: this.#services.frames,
-      send: (frame, sent) => this.#sendFrame(frame, sent),
+      slabs: this.#services.slabs,
+      send: (messages, sent) => this.#sendMessages(messages, sent),
       bufferedBytes: () => this.#socket.bufferedBytes,
-      onFailure: (error, request) => this.#failChunk(error, request),
+      onUnreadable: (name, error) => this.#unreadable(name, error),
+      push: bootSet && new BootPush(bootSet.set, reader),
     })
+    this.#sender = sender
+    if (bootSet === undefined) return
+    const { listFrame, entries } = bootSet.set.layout
+    this.#sendMessages(messageOf(listFrame), () => undefined)
+    const end = firstPushCount(entries, firstPushBytes)
+    if (end > 0) sender.push([{ begin: 0, end }])
+  }
+
+  /** Tells the agent when the administrator changed how the rest of the vDisk is fetched. */
+  async #sendHydration(): Promise<void> {
+    const hydration = hydrationOf(await this.#services.registry.get(this.#known().clientId))
+    const last = this.#lastHydration
+    const isNews =
+      last?.mode !== hydration.mode || last.rateBytesPerSecond !== hydration.rateBytesPerSecond
+    if (this.#isClosed() || !isNews) return
+    this.#lastHydration = hydration
+    this.#send({ kind: 'hydrate', hydration })
   }
 
   #bye(reason: 'poweroff' | 'reboot' | 'halt' | 'kexec'): void {
@@ -301,15 +392,15 @@ export class Session implements TableSession {
     this.#close(CLOSE_CODE.normal, '', { boot: reason })
   }
 
-  #failChunk(error: unknown, { requestId, chunkIndex }: ChunkRequest): void {
-    this.#log.error({ err: error, chunkIndex }, 'cannot read a chunk')
-    const code = error instanceof BootwireError ? error.code : 'INTERNAL'
-    this.#fail(
-      new BootwireError(
-        code,
-        `Cannot answer request ${requestId}: chunk ${chunkIndex} is unreadable`,
-      ),
-    )
+  #unreadable({ level, position }: ObjectName, error: unknown): void {
+    const versionId = this.#lease?.reader.versionId ?? ''
+    const { boot } = this.#known()
+    this.#services.unreadable.note({ versionId, level, position }, error)
+    if (this.#unreadableNotices >= UNREADABLE_NOTICES_MAX) return
+    this.#unreadableNotices += 1
+    const what = level === CHUNK_LEVEL ? `chunk ${position}` : `node ${level}/${position}`
+    const message = `The server cannot read ${what} of this version; see its log and run "bootwire check"`
+    boot.noticed({ atMs: this.#services.now(), level: 'error', message })
   }
 
   #fail(error: unknown): void {
@@ -322,13 +413,13 @@ export class Session implements TableSession {
   }
 
   #send(message: ServerMessage): void {
-    this.#sendFrame(encodeMessage(message), () => undefined)
+    this.#sendMessages(messageOf(encodeMessage(message)), () => undefined)
   }
 
-  #sendFrame(frame: Uint8Array, sent: () => void): void {
+  #sendMessages(messages: Uint8Array, sent: () => void): void {
     if (this.#state === 'closed') return sent()
-    this.#identified?.boot.addWireBytes(frame.length)
-    this.#socket.send(frame, sent)
+    this.#identified?.boot.addWireBytes(messages.length)
+    this.#socket.send(messages, sent)
   }
 
   #close(
@@ -345,6 +436,7 @@ export class Session implements TableSession {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     this.#sender?.close()
+    this.#bootSet?.release()
     this.#lease?.release()
     if (this.#identified === undefined) return
     this.#services.sessions.leave(this)

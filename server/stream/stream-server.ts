@@ -11,8 +11,8 @@ import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import {
   AGENT_PATH,
-  CONTROL_MESSAGE_BYTES_MAX,
   HELLO_TIMEOUT_MS,
+  MESSAGE_BYTES_MAX,
   PING_INTERVAL_MS,
   SILENCE_TIMEOUT_MS,
 } from '#shared/wire/limits.ts'
@@ -37,8 +37,8 @@ export const STREAM_LIMITS: StreamLimits = {
   silenceTimeoutMs: SILENCE_TIMEOUT_MS,
 }
 
-/** Largest message an agent may send: a control message with its type byte. */
-const AGENT_MESSAGE_BYTES_MAX = 1 + CONTROL_MESSAGE_BYTES_MAX
+/** Largest message an agent may send: a trace. Control messages are bounded by themselves. */
+const AGENT_MESSAGE_BYTES_MAX = MESSAGE_BYTES_MAX
 
 /** How long a peer may take to answer a close frame before its connection is cut. */
 const CLOSE_TIMEOUT_MS = 2000
@@ -93,7 +93,7 @@ export class StreamServer {
     }
     this.#websockets.handleUpgrade(request, socket, head, (websocket) => {
       socket.off('error', ignoreError)
-      this.#accept(websocket, address)
+      this.#accept(websocket, socket, address)
     })
   }
 
@@ -112,8 +112,8 @@ export class StreamServer {
     this.#websockets.close()
   }
 
-  #accept(socket: WebSocket, address: string): void {
-    const session = new Session(sessionSocket(socket), address, this.#services)
+  #accept(socket: WebSocket, stream: Duplex, address: string): void {
+    const session = new Session(sessionSocket(socket, stream), address, this.#services)
     const nowMs = performance.now()
     const connection = { socket, session, address, lastHeardMs: nowMs, openedMs: nowMs }
     this.#connections.set(socket, connection)
@@ -179,12 +179,19 @@ export class StreamServer {
   }
 }
 
-function sessionSocket(socket: WebSocket): SessionSocket {
+/**
+ * Messages come ready to be written, and go past ws to the stream below it: between two of them ws
+ * writes whole frames only, and none after its close frame.
+ */
+function sessionSocket(websocket: WebSocket, stream: Duplex): SessionSocket {
   return {
-    send: (frame, sent) => socket.send(frame, { binary: true }, sent),
-    close: (code, reason) => socket.close(code, reason),
+    send: (messages, sent) => {
+      if (websocket.readyState === WebSocket.OPEN) stream.write(messages, sent)
+      else sent()
+    },
+    close: (code, reason) => websocket.close(code, reason),
     get bufferedBytes() {
-      return socket.bufferedAmount
+      return stream.writableLength
     },
   }
 }

@@ -5,8 +5,8 @@
 import * as v from 'valibot'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
 import { machineFactsSchema } from '#shared/identity/machine-facts.ts'
-import { isHostName } from '#shared/names.ts'
 import { ROOT_RECORD_BYTES } from '#shared/manifest/version-root.ts'
+import { isHostName } from '#shared/names.ts'
 import { ASSIGNMENTS_MAX, FIRST_PUSH_BYTES_MAX, NAME_LENGTH_MAX } from './limits.ts'
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
@@ -153,6 +153,7 @@ export const agentMessageSchema = v.variant('kind', [
 ])
 export type AgentMessage = v.InferOutput<typeof agentMessageSchema>
 export type Hello = v.InferOutput<typeof helloSchema>
+export type Open = v.InferOutput<typeof openSchema>
 export type Status = v.InferOutput<typeof statusSchema>
 
 // Server to agent ------------------------------------------------------------------------------

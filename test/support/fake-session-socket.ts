@@ -1,47 +1,56 @@
 /** The connection of a session, played by the test: keeps what is sent until the test takes it. */
 
+import { FrameParser } from '#agent/session/websocket-frame.ts'
 import type { SessionSocket } from '#server/stream/session.ts'
 import { decodeServerMessage } from '#shared/wire/codec.ts'
 import {
-  CHUNK_HEADER_BYTES,
-  type ChunkHeader,
-  decodeChunkHeader,
-  FRAME_CHUNK,
+  type BootListEntry,
+  decodeBootList,
+  FRAME_BOOT_LIST,
+  FRAME_OBJECTS,
+  type ObjectHeader,
+  readObjects,
 } from '#shared/wire/frame.ts'
+import { MESSAGE_BYTES_MAX } from '#shared/wire/limits.ts'
 import type { ServerMessage } from '#shared/wire/messages.ts'
 
-export interface ReceivedChunk extends ChunkHeader {
+export interface ReceivedObject extends ObjectHeader {
   readonly payload: Uint8Array
 }
 
 export type SentByServer =
   | { readonly message: ServerMessage }
-  | { readonly chunk: ReceivedChunk }
+  | { readonly object: ReceivedObject }
+  | { readonly bootList: readonly BootListEntry[] }
   | { readonly closed: { readonly code: number; readonly reason: string } }
 
 export class FakeSessionSocket implements SessionSocket {
   bufferedBytes = 0
-  /** Bytes of all frames sent. */
+  /** Bytes of all that was sent. */
   sentBytes = 0
-  /** While true, frames stay in the socket and `release` lets them go. */
+  /** Of each call of `send`, in order. */
+  readonly writes: number[] = []
+  /** While true, what is sent stays in the socket and `release` lets it go. */
   congested = false
-  #held: (() => void)[] = []
+  #held: { readonly bytes: number; readonly sent: () => void }[] = []
   readonly #inbox: SentByServer[] = []
   readonly #waiting: ((item: SentByServer) => void)[] = []
+  readonly #parser = new FrameParser(MESSAGE_BYTES_MAX, (_, frame) => this.#receive(frame))
 
-  send(frame: Uint8Array, sent: () => void): void {
-    this.sentBytes += frame.length
-    // Copied, since the memory of a frame is used again once it is sent.
-    this.#deliver(decode(Uint8Array.from(frame)))
-    if (this.congested) this.#held.push(sent)
-    else queueMicrotask(sent)
+  send(messages: Uint8Array, sent: () => void): void {
+    this.sentBytes += messages.length
+    this.writes.push(messages.length)
+    this.#parser.push(messages)
+    if (!this.congested) return queueMicrotask(sent)
+    this.bufferedBytes += messages.length
+    this.#held.push({ bytes: messages.length, sent })
   }
 
   close(code: number, reason: string): void {
     this.#deliver({ closed: { code, reason } })
   }
 
-  /** Number of frames the session believes to be in the socket. */
+  /** Number of writes the session believes to be in the socket. */
   get heldCount(): number {
     return this.#held.length
   }
@@ -49,7 +58,10 @@ export class FakeSessionSocket implements SessionSocket {
   release(): void {
     const held = this.#held
     this.#held = []
-    for (const sent of held) sent()
+    for (const { bytes, sent } of held) {
+      this.bufferedBytes -= bytes
+      sent()
+    }
   }
 
   /** The next thing the session sends, in order; waits for it. */
@@ -71,19 +83,34 @@ export class FakeSessionSocket implements SessionSocket {
     if ('message' in item && item.message.kind === kind) {
       return item.message as Extract<ServerMessage, { kind: Kind }>
     }
-    throw new Error(`expected ${kind}, got ${JSON.stringify(item)}`)
+    throw new Error(`expected ${kind}, got ${shown(item)}`)
   }
 
-  async nextChunk(): Promise<ReceivedChunk> {
+  async nextObject(): Promise<ReceivedObject> {
     const item = await this.next()
-    if ('chunk' in item) return item.chunk
-    throw new Error(`expected a chunk, got ${JSON.stringify(item)}`)
+    if ('object' in item) return item.object
+    throw new Error(`expected an object, got ${shown(item)}`)
+  }
+
+  async nextBootList(): Promise<readonly BootListEntry[]> {
+    const item = await this.next()
+    if ('bootList' in item) return item.bootList
+    throw new Error(`expected a boot list, got ${shown(item)}`)
   }
 
   async nextClose(): Promise<{ readonly code: number; readonly reason: string }> {
     const item = await this.next()
     if ('closed' in item) return item.closed
-    throw new Error(`expected the end, got ${JSON.stringify(item)}`)
+    throw new Error(`expected the end, got ${shown(item)}`)
+  }
+
+  #receive(frame: Uint8Array): void {
+    if (frame[0] === FRAME_BOOT_LIST) return this.#deliver({ bootList: decodeBootList(frame) })
+    if (frame[0] !== FRAME_OBJECTS) return this.#deliver({ message: decodeServerMessage(frame) })
+    readObjects(frame, (header, payload) => {
+      // Copied, since the memory of a payload is used again once it is sent.
+      this.#deliver({ object: { ...header, payload: Uint8Array.from(payload) } })
+    })
   }
 
   #deliver(item: SentByServer): void {
@@ -93,7 +120,6 @@ export class FakeSessionSocket implements SessionSocket {
   }
 }
 
-function decode(frame: Uint8Array): SentByServer {
-  if (frame[0] !== FRAME_CHUNK) return { message: decodeServerMessage(frame) }
-  return { chunk: { ...decodeChunkHeader(frame), payload: frame.subarray(CHUNK_HEADER_BYTES) } }
+function shown(item: SentByServer): string {
+  return JSON.stringify(item).slice(0, 500)
 }

@@ -6,6 +6,7 @@ import { silentLog } from '#server/log.ts'
 import type { KernelRecord } from '#server/state/records.ts'
 import { MemoryChunkStore } from './memory-chunk-store.ts'
 import { MemoryStateStore } from './memory-state-store.ts'
+import { MemoryTraceFiles } from './memory-trace-files.ts'
 
 export interface TestCore extends Core {
   readonly store: MemoryStateStore
@@ -33,6 +34,7 @@ export function createTestCore(
   const core = createCore({
     store,
     chunkStore,
+    traceFiles: new MemoryTraceFiles(),
     bootFiles: {
       listKernels: async () => [...kernels],
       removeKernel: async (id) => void kernels.delete(id),

@@ -4,7 +4,6 @@ import type { AddressInfo } from 'node:net'
 import { WebSocket } from 'ws'
 import { closeServer, createAgentServer } from '#server/http-servers.ts'
 import { silentLog } from '#server/log.ts'
-import { FramePool } from '#server/stream/frame-pool.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from '#server/stream/stream-server.ts'
 import { ensureServerKey, type ServerKey } from '#server/tls/server-key.ts'
 import { decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
@@ -37,7 +36,6 @@ export async function startStream(options: StreamFixtureOptions = {}): Promise<S
   const stream = new StreamServer(
     {
       ...core,
-      frames: new FramePool(),
       settings: { serverName: 'server', menuSeconds: 10 },
       now: Date.now,
       log: silentLog(),
