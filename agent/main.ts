@@ -15,9 +15,11 @@ import { writeRootEnv } from './boot/root-env.ts'
 import { RunFolder } from './boot/run-folder.ts'
 import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
 import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
+import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
 import { Consoles } from './screen/consoles.ts'
 import type { AgentSession } from './session/agent-session.ts'
+import { verifiedRoot } from './session/opened-version.ts'
 import { SupervisorControl } from './supervisor/supervisor-control.ts'
 
 const startedUptimeSeconds = uptimeSeconds()
@@ -31,8 +33,10 @@ async function run(): Promise<void> {
   const resume = readResume(runFolder)
   const context = { ...readContext(), ...(resume && { bootId: resume.bootId }) }
   const supervisor = SupervisorControl.fromDescriptor(context.controlFd)
+  // An agent that was restarted has not seen how the boot began.
+  const isBoot = resume === undefined
   const attach = async (what: Resume, session: AgentSession) =>
-    await attachVdisk(what, session, context, supervisor)
+    await attachVdisk(what, isBoot, session, context, supervisor)
   const client =
     resume === undefined
       ? await bootClient({ context, runFolder, consoles, supervisor, startedUptimeSeconds, attach })
@@ -59,22 +63,29 @@ async function resumeClient(
 
 async function attachVdisk(
   { opened, bootId, writeCacheLimitBytes }: Resume,
+  isBoot: boolean,
   session: AgentSession,
   { parameters, programFolder, nbdFd }: AgentContext,
   supervisor: SupervisorControl,
 ): Promise<ServedVdisk> {
-  return await ServedVdisk.attach({
+  const localCopy = NO_LOCAL_COPY
+  const vdisk = await ServedVdisk.attach({
     opened,
+    root: verifiedRoot(opened, parameters.pin),
+    isBoot,
     bootId,
     ramTierBytes: parameters.ramCacheBytes ?? RAM_TIER_BYTES_DEFAULT,
     writeCacheFolder: runFolder.pathOf('write-cache'),
     writeCacheLimitBytes,
     transport: session,
+    localCopy,
     supervisor,
     nbdFd,
     programFolder,
     onNotice: (notice) => tell(session, notice),
   })
+  session.onHydrate((hydration) => vdisk.hydrate(hydration))
+  return vdisk
 }
 
 function tell(session: AgentSession, notice: OverlayNotice): void {

@@ -1,8 +1,14 @@
-/** Decodes chunks as they came over the wire straight into the memory they stay in. */
+/** Decodes objects as they are stored and sent straight into the memory they stay in. */
 import { constants, zstdDecompressSync } from 'node:zlib'
 import { BootwireError } from '#shared/errors.ts'
-import { CHUNK_ENCODING, type ChunkHeader } from '#shared/wire/frame.ts'
+import { CHUNK_ENCODING, type ChunkEncoding } from '#shared/wire/frame.ts'
 import { createZstdHandle, ZSTD_WINDOW_LOG_MAX, type ZstdHandle } from './zstd-handle.ts'
+
+/** How a payload is to be decoded, and how long it is then. */
+export interface Encoded {
+  readonly encoding: ChunkEncoding
+  readonly rawBytes: number
+}
 
 export class ChunkDecoder {
   readonly #zstd: ZstdHandle
@@ -13,16 +19,13 @@ export class ChunkDecoder {
   }
 
   /**
-   * Fills exactly `header.rawBytes` bytes of the target from the offset on. After an error they hold
+   * Fills exactly `encoded.rawBytes` bytes of the target from the offset on. After an error they hold
    * anything.
    * @throws {BootwireError} CHUNK_CORRUPT when the payload is damaged or of another length
    */
-  decode(header: ChunkHeader, payload: Uint8Array, target: Uint8Array, offset: number): void {
-    const length = header.rawBytes
-    switch (header.encoding) {
-      case CHUNK_ENCODING.zero:
-        target.fill(0, offset, offset + length)
-        return
+  decode(encoded: Encoded, payload: Uint8Array, target: Uint8Array, offset: number): void {
+    const length = encoded.rawBytes
+    switch (encoded.encoding) {
       case CHUNK_ENCODING.raw:
         if (payload.length !== length) throw corrupt(length, `it has ${payload.length}`)
         target.set(payload, offset)

@@ -2,11 +2,11 @@
  * The main thread's face of the overlay: reads of which a part is not in memory, and what a worker
  * could not finish because other workers were reading. Main thread only.
  */
-import { type ChunkGrid, chunkOffset, chunksOfRange } from '#shared/chunk/chunk-math.ts'
 import { invariant } from '#shared/invariant.ts'
+import type { Fetcher } from '../fetch/fetcher.ts'
+import type { BlockWaiter } from '../fetch/object-fetch.ts'
 import type { ColdDevice } from '../node-nbd/block-device.ts'
-import { checkRange } from './block-size.ts'
-import type { ChunkFetcher } from './chunk-fetcher.ts'
+import { BLOCK_BYTES, blockCount, checkRange } from './block-size.ts'
 import type { RamTier } from './ram-tier.ts'
 import { readOnlyError } from './read-only-error.ts'
 import type { ReaderEpochs } from './reader-epochs.ts'
@@ -14,10 +14,9 @@ import type { WriteCache } from './write-cache.ts'
 
 export interface ColdOverlayParts {
   readonly sizeBytes: number
-  readonly grid: ChunkGrid
   readonly tier: RamTier
   readonly epochs: ReaderEpochs
-  readonly fetcher: ChunkFetcher
+  readonly fetcher: Pick<Fetcher, 'demand' | 'readAhead'>
   /** Absent when the device is read-only. */
   readonly writeCache: WriteCache | undefined
 }
@@ -75,45 +74,36 @@ export class ColdOverlay implements ColdDevice {
     }
   }
 
-  /** Fills the target with the base's bytes, but where the write cache has all of a chunk's part. */
-  #readBase(offsetBytes: number, target: Uint8Array): Promise<void> {
-    const { grid, fetcher, tier } = this.#parts
-    const { first, end } = chunksOfRange(grid, offsetBytes, target.length)
-    return new Promise((resolve, reject) => {
-      let missing = 1 // this call itself, so that it cannot end before all chunks are asked for
-      const done = (error?: unknown) => {
-        missing -= 1
-        if (error !== undefined) reject(error)
-        else if (missing === 0) resolve()
-      }
-      for (let chunkIndex = first; chunkIndex < end; chunkIndex += 1) {
-        const begin = Math.max(offsetBytes, chunkOffset(grid, chunkIndex))
-        const partEnd = Math.min(offsetBytes + target.length, chunkOffset(grid, chunkIndex + 1))
-        const part = target.subarray(begin - offsetBytes, partEnd - offsetBytes)
-        if (this.#copyPart(begin, part)) continue
-        missing += 1
-        fetcher.demand(chunkIndex, (error) => {
-          // At once: the chunk may be evicted after this call.
-          const isHere = error !== undefined || tier.copyTo(part, begin, part.length)
-          invariant(isHere, `chunk ${chunkIndex} came and is not here`)
-          done(error)
-        })
-      }
-      if (missing > 1) this.#countDemand(target.length, first, end)
-      done()
-    })
-  }
-
-  #copyPart(offsetBytes: number, part: Uint8Array): boolean {
-    const { writeCache, tier } = this.#parts
-    if (writeCache?.covers(offsetBytes, part.length) === true) return true
-    return tier.copyTo(part, offsetBytes, part.length)
-  }
-
-  #countDemand(lengthBytes: number, first: number, end: number): void {
+  /** Fills the target with the base's bytes, but where the write cache has all of a block's part. */
+  async #readBase(offsetBytes: number, target: Uint8Array): Promise<void> {
+    const { fetcher } = this.#parts
+    const missing = this.#copyPresent(offsetBytes, target)
+    if (missing.length === 0) return
     this.#demandReads += 1
-    this.#demandReadBytes += lengthBytes
-    this.#parts.fetcher.readAhead(first, end)
+    this.#demandReadBytes += target.length
+    const read = new BaseRead(this.#parts.tier, offsetBytes, target, missing)
+    for (const { first, end } of missing) fetcher.demand(first, end, read)
+    const last = missing.at(-1)
+    if (missing[0] !== undefined && last !== undefined) {
+      fetcher.readAhead(missing[0].first, last.end)
+    }
+    await read.done
+  }
+
+  /** Copies what is here; returns the runs of blocks that are not. */
+  #copyPresent(offsetBytes: number, target: Uint8Array): BlockRun[] {
+    const { writeCache, tier } = this.#parts
+    const missing: BlockRun[] = []
+    const end = blockCount(offsetBytes + target.length)
+    for (let block = Math.floor(offsetBytes / BLOCK_BYTES); block < end; block += 1) {
+      const { begin, part } = partOf(target, offsetBytes, block, block + 1)
+      if (writeCache?.covers(begin, part.length) === true) continue
+      if (tier.copyTo(part, begin, part.length)) continue
+      const last = missing.at(-1)
+      if (last !== undefined && last.end === block) last.end += 1
+      else missing.push({ first: block, end: block + 1 })
+    }
+    return missing
   }
 
   async #releaseZeroed(offsetBytes: number, lengthBytes: number): Promise<void> {
@@ -131,4 +121,52 @@ export class ColdOverlay implements ColdDevice {
     if (writeCache === undefined) throw readOnlyError()
     return writeCache
   }
+}
+
+interface BlockRun {
+  readonly first: number
+  /** After the last. */
+  end: number
+}
+
+/** One read that waits for blocks, and takes each the moment it is there. */
+class BaseRead implements BlockWaiter {
+  readonly done: Promise<void>
+  readonly #tier: RamTier
+  readonly #offsetBytes: number
+  readonly #target: Uint8Array
+  readonly #settled = Promise.withResolvers<void>()
+  #missingBlocks: number
+
+  constructor(
+    tier: RamTier,
+    offsetBytes: number,
+    target: Uint8Array,
+    missing: readonly BlockRun[],
+  ) {
+    this.#tier = tier
+    this.#offsetBytes = offsetBytes
+    this.#target = target
+    this.#missingBlocks = missing.reduce((sum, { first, end }) => sum + end - first, 0)
+    this.done = this.#settled.promise
+  }
+
+  onBlocks(firstBlock: number, blocks: number): void {
+    const { begin, part } = partOf(this.#target, this.#offsetBytes, firstBlock, firstBlock + blocks)
+    const isHere = this.#tier.copyTo(part, begin, part.length)
+    invariant(isHere, `blocks ${firstBlock}+${blocks} came and are not here`)
+    this.#missingBlocks -= blocks
+    if (this.#missingBlocks === 0) this.#settled.resolve()
+  }
+
+  onClosed(error: Error): void {
+    this.#settled.reject(error)
+  }
+}
+
+/** The part of a read's target that lies in some blocks, and where it begins on the device. */
+function partOf(target: Uint8Array, offsetBytes: number, firstBlock: number, endBlock: number) {
+  const begin = Math.max(offsetBytes, firstBlock * BLOCK_BYTES)
+  const end = Math.min(offsetBytes + target.length, endBlock * BLOCK_BYTES)
+  return { begin, part: target.subarray(begin - offsetBytes, end - offsetBytes) }
 }

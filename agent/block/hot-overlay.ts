@@ -5,6 +5,7 @@
 import type { Extent, HotDevice, ReplySink } from '../node-nbd/block-device.ts'
 import { BLOCK_BYTES, blockCount, checkRange } from './block-size.ts'
 import { FRAME_ZERO, type RamTierMemory } from './ram-tier.ts'
+import { ReadClock } from './read-clock.ts'
 import { readOnlyError } from './read-only-error.ts'
 import { PART_FRAMES, PART_SLOTS, ReadPlan } from './read-plan.ts'
 import { ReaderEpochs, type ReaderSlot } from './reader-epochs.ts'
@@ -51,7 +52,8 @@ export class HotOverlay implements HotDevice {
     this.#dataFd = writeCache?.dataFd ?? -1
     this.#epochs = new ReaderEpochs(tier.epochs)
     this.#reader = this.#epochs.claim()
-    this.#plan = new ReadPlan(this.#frameOf, new Uint8Array(tier.marks), this.#entries)
+    const clock = new ReadClock(tier.beganAtMs)
+    this.#plan = new ReadPlan(this.#frameOf, new Uint32Array(tier.marks), clock, this.#entries)
   }
 
   read(offsetBytes: number, lengthBytes: number, sink: ReplySink): boolean {

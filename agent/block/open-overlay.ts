@@ -1,15 +1,17 @@
 /**
- * Puts the client's block layers together: the write cache over the RAM tier over the server. What
- * comes out is one export of the NBD server.
+ * Puts the client's block layers together: the write cache over the RAM tier over the local disk and
+ * the server. What comes out is one export of the NBD server.
  */
-import type { ChunkGrid } from '#shared/chunk/chunk-math.ts'
 import { BootwireError } from '#shared/errors.ts'
+import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
+import type { DiskCache } from '../disk-cache/disk-cache.ts'
+import type { ObjectFault } from '../fetch/fault-log.ts'
+import { Fetcher, type FetcherStats } from '../fetch/fetcher.ts'
+import type { BackgroundFetcher } from '../fetch/local-copy.ts'
+import type { ObjectTransport } from '../fetch/object-transport.ts'
 import type { Export } from '../node-nbd/block-device.ts'
 import { BLOCK_BYTES, BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
-import { ChunkDecoder } from './chunk-decoder.ts'
-import { ChunkFetcher } from './chunk-fetcher.ts'
-import type { ChunkTransport } from './chunk-transport.ts'
 import { ColdOverlay } from './cold-overlay.ts'
 import { FillWatch } from './fill-watch.ts'
 import type { HotOverlayData } from './hot-overlay.ts'
@@ -25,11 +27,12 @@ import {
 /** Advertised to NBD clients; 32 MiB is what they assume of a server that says nothing. */
 const REQUEST_BYTES_MAX = 32 * MiB
 
+/** Reads are told to the prefetch this often while a boot goes on: it may go on when they are many. */
+const HARVEST_INTERVAL_MS = 100
+
 export interface OverlayOptions {
-  /** Bytes of the version; a size that is not a multiple of 512 loses its last few bytes. */
-  readonly sizeBytes: number
-  /** A power of two, 4 KiB to 128 KiB. */
-  readonly chunkBytes: number
+  /** Of the version, verified. A size that is not a multiple of 512 loses its last few bytes. */
+  readonly root: VersionRoot
   /** The write cache belongs to this version and to no other. */
   readonly versionId: string
   /** Memory for chunks. */
@@ -38,15 +41,22 @@ export interface OverlayOptions {
   readonly writeCacheFolder: string
   /** Most bytes that written data may take. */
   readonly writeCacheLimitBytes: number
-  readonly transport: ChunkTransport
+  readonly transport: ObjectTransport
+  /** What the local disk has is read from there, and what comes is kept there. */
+  readonly diskCache?: DiskCache | undefined
   /** Something a person should know; called on the main thread. */
   readonly onNotice: (notice: OverlayNotice) => void
   /** Whether the folder survives a loss of power, so that flush and FUA must reach it. Default false. */
   readonly writeCacheDurable?: boolean
   /** Every write fails with EPERM, and there is no write cache. Default false. */
   readonly readOnly?: boolean
-  /** Whether sequential reads ask for the chunks that follow. Default true. */
+  /** Whether sequential reads ask for what follows. Default true. */
   readonly readahead?: boolean
+  /**
+   * Whether a system boots from it: until `endBoot` what is read is recorded, and the server's boot
+   * list prefetched. Default false.
+   */
+  readonly isBoot?: boolean
   /** Where workers import the hot device from, when it was bundled. Default: hot-overlay.ts. */
   readonly hotModuleUrl?: string
 }
@@ -59,26 +69,27 @@ export type OverlayNotice =
       readonly usedBytes: number
       readonly limitBytes: number
     }
-  /** A chunk did not decode, however often it was asked for: the read that needs it fails. */
-  | { readonly kind: 'chunk-unreadable'; readonly chunkIndex: number; readonly error: unknown }
+  /** Objects came that are not what the manifest says; they are asked for again. */
+  | { readonly kind: 'objects-corrupt'; readonly fault: ObjectFault }
 
 /** Counters since the overlay was opened. */
-export interface OverlayStats {
+export interface OverlayStats extends FetcherStats {
   readonly ramTierBytes: number
   readonly writeCacheBytes: number
   readonly writeCacheLimitBytes: number
   /** Reads of the kernel that had to wait for the server, and their bytes. */
   readonly demandReads: number
   readonly demandReadBytes: number
-  readonly chunksReceived: number
-  /** Payload of chunks as it came over the wire. */
-  readonly chunkBytesReceived: number
 }
 
 export interface Overlay {
   /** Everything of an NBD export but how it is called. */
   readonly device: Omit<Export, 'name' | 'description'>
+  /** For who fills the local disk. */
+  readonly background: BackgroundFetcher
   stats(): OverlayStats
+  /** The system is up: what it has read is told to the server, unless it is not one to learn from. */
+  endBoot(isWhole: boolean): void
   /** Call after the NBD server is closed. Reads that still wait are rejected. */
   close(): Promise<void>
 }
@@ -90,15 +101,15 @@ export interface Overlay {
  * VDISK_TOO_LARGE
  */
 export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
-  const sizeBytes = options.sizeBytes - (options.sizeBytes % SECTOR_BYTES)
+  const sizeBytes = options.root.sizeBytes - (options.root.sizeBytes % SECTOR_BYTES)
   const tier = createTier(options)
   const memory = options.readOnly === true ? undefined : openWriteCache(options, sizeBytes)
   const writeCache = memory && new WriteCache(memory)
-  const grid = { sizeBytes: options.sizeBytes, chunkBytes: options.chunkBytes }
-  const fetcher = createFetcher(options, grid, tier)
+  const fetcher = createFetcher(options, tier)
   const epochs = new ReaderEpochs(tier.memory.epochs)
-  const cold = new ColdOverlay({ sizeBytes, grid, tier, epochs, fetcher, writeCache })
+  const cold = new ColdOverlay({ sizeBytes, tier, epochs, fetcher, writeCache })
   const fillWatch = memory && writeCache && watchFill(options, memory.control, writeCache)
+  const harvest = harvestWhileBooting(options, fetcher)
   const hotData: HotOverlayData = { sizeBytes, tier: tier.memory, writeCache: memory }
   return {
     device: {
@@ -110,8 +121,15 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
       hot: { moduleUrl: options.hotModuleUrl ?? hotModuleUrl(), data: hotData },
       cold,
     },
+    background: fetcher,
     stats: () => statsOf({ tier, writeCache, cold, fetcher }),
+    endBoot: (isWhole) => {
+      clearInterval(harvest)
+      if (!isWhole) fetcher.dropTrace()
+      fetcher.endBoot()
+    },
     close: async () => {
+      clearInterval(harvest)
       fetcher.close()
       fillWatch?.close()
       if (memory !== undefined) closeWriteCacheFiles(memory)
@@ -129,7 +147,7 @@ function openWriteCache(options: OverlayOptions, sizeBytes: number): WriteCacheM
   })
 }
 
-function createTier({ sizeBytes, ramTierBytes }: OverlayOptions): RamTier {
+function createTier({ root: { sizeBytes }, ramTierBytes }: OverlayOptions): RamTier {
   if (blockCount(sizeBytes) > BLOCKS_MAX) {
     throw new BootwireError(
       'VDISK_TOO_LARGE',
@@ -148,16 +166,22 @@ function createTier({ sizeBytes, ramTierBytes }: OverlayOptions): RamTier {
   }
 }
 
-function createFetcher(options: OverlayOptions, grid: ChunkGrid, tier: RamTier): ChunkFetcher {
-  return new ChunkFetcher({
-    grid,
+function createFetcher(options: OverlayOptions, tier: RamTier): Fetcher {
+  const { root, transport, diskCache, readahead = true, isBoot = false, onNotice } = options
+  return new Fetcher({
+    root,
     tier,
-    transport: options.transport,
-    decoder: new ChunkDecoder(),
-    readahead: options.readahead ?? true,
-    onUnreadable: (chunkIndex, error) =>
-      options.onNotice({ kind: 'chunk-unreadable', chunkIndex, error }),
+    transport,
+    diskCache,
+    readahead,
+    isBoot,
+    onFault: (fault) => onNotice({ kind: 'objects-corrupt', fault }),
   })
+}
+
+function harvestWhileBooting({ isBoot }: OverlayOptions, fetcher: Fetcher) {
+  if (isBoot !== true) return undefined
+  return setInterval(() => fetcher.harvest(), HARVEST_INTERVAL_MS).unref()
 }
 
 function watchFill(
@@ -175,7 +199,7 @@ interface Counted {
   readonly tier: RamTier
   readonly writeCache: WriteCache | undefined
   readonly cold: ColdOverlay
-  readonly fetcher: ChunkFetcher
+  readonly fetcher: Fetcher
 }
 
 function statsOf({ tier, writeCache, cold, fetcher }: Counted): OverlayStats {
@@ -185,8 +209,7 @@ function statsOf({ tier, writeCache, cold, fetcher }: Counted): OverlayStats {
     writeCacheLimitBytes: writeCache?.limitBytes ?? 0,
     demandReads: cold.demandReads,
     demandReadBytes: cold.demandReadBytes,
-    chunksReceived: fetcher.chunksReceived,
-    chunkBytesReceived: fetcher.chunkBytesReceived,
+    ...fetcher.stats(),
   }
 }
 

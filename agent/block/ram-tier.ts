@@ -7,8 +7,13 @@
  *   free      its former blocks left the index at `epoch`; may be written once that has passed;
  *   reserved  is being filled by a decoder; nobody else touches it.
  * A hand goes around and frees cached runs, oldest first, but spares those read since it last came
- * by (second chance). It works ahead, so that the epoch of what is taken has usually passed. Free
- * runs too short for the longest chunk are joined with the next ones when the hand passes.
+ * by (second chance), and, while there are others, those *guarded*: fetched before anybody asked, and
+ * not read yet. What was read is in the kernel's page cache, too; what was not is nowhere else. The
+ * hand works ahead, so that the epoch of what is taken has usually passed. Free runs too short for
+ * the longest chunk are joined with the next ones when the hand passes.
+ *
+ * A worker marks each frame with the time of its first read. The first read of each run is told once:
+ * when the hand takes the marks away, or when they are harvested.
  *
  * A block that is known to be zero needs no frame and is never forgotten.
  */
@@ -16,6 +21,7 @@ import { invariant } from '#shared/invariant.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import { BLOCK_BYTES, blockCount } from './block-size.ts'
+import { monotonicMs } from './read-clock.ts'
 import { createReaderEpochs, NO_EPOCH, ReaderEpochs } from './reader-epochs.ts'
 
 export const RAM_TIER_BYTES_DEFAULT: number = 64 * MiB
@@ -31,8 +37,10 @@ export const FRAME_BASE = 2
 export interface RamTierMemory {
   /** Int32 per block of the vDisk: where it is. */
   readonly index: SharedArrayBuffer
-  /** Byte per frame, set by whoever read it. */
+  /** Uint32 per frame: when it was first read (ReadClock); 0 for not since it was filled. */
   readonly marks: SharedArrayBuffer
+  /** What ReadClock counts from. */
+  readonly beganAtMs: number
   readonly frames: SharedArrayBuffer
   readonly epochs: SharedArrayBuffer
 }
@@ -45,6 +53,9 @@ export interface Reservation {
   readonly offset: number
 }
 
+/** Told once for each chunk that was read by a worker: its first block, and when. */
+export type FirstReadListener = (firstBlock: number, atMs: number) => void
+
 const CHUNK_FRAMES_MAX = CHUNK_BYTES_MAX / BLOCK_BYTES
 
 /** Freed ahead of what is taken: 16 chunks, more than a worker's longest batch of misses. */
@@ -56,13 +67,23 @@ const HEADROOM_SHARE = 1 / 8
 const RUN_FREE = -1
 const RUN_RESERVED = -2
 
+// What #runUse says of a run that is cached.
+const USE_TOLD = 0
+/** Nobody has read it, or it was not told yet. */
+const USE_UNREAD = 1
+const USE_GUARDED = 2
+
+/** How a chunk came to be published. */
+export type Arrival = 'demanded' | 'readahead' | 'guarded'
+const USE_OF_ARRIVAL = { demanded: USE_TOLD, readahead: USE_UNREAD, guarded: USE_GUARDED } as const
+
 export class RamTier {
   readonly memory: RamTierMemory
   /** Reservations that can always be had at once, however they lie. */
   readonly reservationsMax: number
 
   readonly #index: Int32Array<SharedArrayBuffer>
-  readonly #marks: Uint8Array<SharedArrayBuffer>
+  readonly #marks: Uint32Array<SharedArrayBuffer>
   readonly #frames: Buffer<SharedArrayBuffer>
   readonly #frameCount: number
   readonly #epochs: ReaderEpochs
@@ -71,12 +92,15 @@ export class RamTier {
   readonly #runLength: Int32Array
   readonly #runBlock: Int32Array
   readonly #runEpoch: Int32Array
+  readonly #runUse: Uint8Array
   /** First frames of the free runs, in the order they should be taken. */
   readonly #free: number[] = [0]
   /** First frame of the run to look at next. */
   #hand = 0
   /** First frame of the free run that ends at the hand, -1 for none. It may be taken meanwhile. */
   #freeBehindHand = -1
+  #guardedFrames = 0
+  #onFirstRead: FirstReadListener = () => undefined
 
   /** `epochs` is only given by tests. */
   constructor(sizeBytes: number, tierBytes: number, epochs?: ReaderEpochs) {
@@ -84,22 +108,53 @@ export class RamTier {
     this.#frameCount = Math.floor(tierBytes / BLOCK_BYTES)
     this.memory = {
       index: new SharedArrayBuffer(blockCount(sizeBytes) * 4),
-      marks: new SharedArrayBuffer(this.#frameCount),
+      marks: new SharedArrayBuffer(this.#frameCount * 4),
+      beganAtMs: monotonicMs(),
       frames: new SharedArrayBuffer(this.#frameCount * BLOCK_BYTES),
       epochs: createReaderEpochs(),
     }
     this.#index = new Int32Array(this.memory.index)
-    this.#marks = new Uint8Array(this.memory.marks)
+    this.#marks = new Uint32Array(this.memory.marks)
     this.#frames = Buffer.from(this.memory.frames)
     this.#epochs = epochs ?? new ReaderEpochs(this.memory.epochs)
     this.#runLength = new Int32Array(this.#frameCount)
     this.#runBlock = new Int32Array(this.#frameCount)
     this.#runEpoch = new Int32Array(this.#frameCount)
+    this.#runUse = new Uint8Array(this.#frameCount)
     this.#setFree(0, this.#frameCount, NO_EPOCH)
     // Worst case: each reservation lies so that what is left beside it is just too short.
     this.reservationsMax = Math.floor(
       (this.#frameCount - 2 * CHUNK_FRAMES_MAX) / (3 * CHUNK_FRAMES_MAX),
     )
+  }
+
+  get sizeBytes(): number {
+    return this.#frameCount * BLOCK_BYTES
+  }
+
+  /** Frames of chunks that are guarded, as far as it was told that they were read. */
+  get guardedBytes(): number {
+    return this.#guardedFrames * BLOCK_BYTES
+  }
+
+  /** Sets the one listener. */
+  onFirstRead(listener: FirstReadListener): void {
+    this.#onFirstRead = listener
+  }
+
+  /** Tells what was read since the last time. */
+  harvest(): void {
+    for (let run = 0; run < this.#frameCount; run += this.#lengthOf(run)) {
+      const isUntold = (this.#runBlock[run] ?? RUN_FREE) >= 0 && this.#runUse[run] !== USE_TOLD
+      if (isUntold) this.#tell(run, this.#firstMark(run, this.#lengthOf(run)))
+    }
+  }
+
+  /** Nothing is guarded any longer; nobody will read it. */
+  unguardAll(): void {
+    for (let run = 0; run < this.#frameCount; run += this.#lengthOf(run)) {
+      if ((this.#runBlock[run] ?? RUN_FREE) >= 0) this.#unguard(run, USE_UNREAD)
+    }
   }
 
   /**
@@ -127,12 +182,17 @@ export class RamTier {
     return this.#epochs.pass(this.#epochs.advance())
   }
 
-  /** Makes the chunk in the reserved frames readable as the blocks from `firstBlock` on. */
-  publish(reservation: Reservation, firstBlock: number): void {
+  /**
+   * Makes the chunk in the reserved frames readable as the blocks from `firstBlock` on. The first
+   * read of one that was demanded is not told: who demanded it knows.
+   */
+  publish(reservation: Reservation, firstBlock: number, arrival: Arrival = 'demanded'): void {
     const { firstFrame, frameCount } = reservation
     this.#assertReserved(reservation)
     this.#marks.fill(0, firstFrame, firstFrame + frameCount)
     this.#runBlock[firstFrame] = firstBlock
+    this.#runUse[firstFrame] = USE_OF_ARRIVAL[arrival]
+    if (arrival === 'guarded') this.#guardedFrames += frameCount
     for (let at = 0; at < frameCount; at += 1) {
       // Atomic: who sees the index must see the frame's bytes.
       Atomics.store(this.#index, firstBlock + at, FRAME_BASE + firstFrame + at)
@@ -194,7 +254,8 @@ export class RamTier {
 
   #freeAhead(): void {
     const wanted = Math.min(HEADROOM_FRAMES, this.#frameCount * HEADROOM_SHARE)
-    while (this.#headroom() < wanted) if (!this.#freeNext()) return
+    // What is guarded gives way only to a chunk that has no room otherwise.
+    while (this.#headroom() < wanted) if (!this.#freeNextOf(true)) return
   }
 
   /** Free frames, but those of runs too short for any chunk. */
@@ -208,6 +269,10 @@ export class RamTier {
 
   /** Moves the hand until it has freed one cached run. Returns false when it found none to free. */
   #freeNext(): boolean {
+    return this.#freeNextOf(true) || (this.#guardedFrames > 0 && this.#freeNextOf(false))
+  }
+
+  #freeNextOf(sparesGuarded: boolean): boolean {
     // Once around to take the marks away, once more to free.
     for (let walked = 0; walked <= 2 * this.#frameCount; ) {
       const run = this.#hand
@@ -215,7 +280,10 @@ export class RamTier {
       const block = this.#runBlock[run] ?? RUN_FREE
       this.#hand = (run + length) % this.#frameCount
       walked += length
-      const freed = block >= 0 && !this.#takeMarks(run, length)
+      const isSpared =
+        block >= 0 &&
+        (this.#takeMarks(run, length) || (sparesGuarded && this.#runUse[run] === USE_GUARDED))
+      const freed = block >= 0 && !isSpared
       if (freed) this.#evict(run, length, block)
       if (!freed && block !== RUN_FREE) this.#freeBehindHand = -1
       else if (!this.#join(this.#freeBehindHand, run)) this.#freeBehindHand = run
@@ -225,6 +293,7 @@ export class RamTier {
   }
 
   #evict(run: number, length: number, block: number): void {
+    this.#unguard(run, USE_TOLD)
     for (let at = 0; at < length; at += 1) {
       // The same block may have been inserted again elsewhere.
       if (this.#index[block + at] === FRAME_BASE + run + at) this.#index[block + at] = FRAME_ABSENT
@@ -251,10 +320,33 @@ export class RamTier {
 
   /** Takes the marks of a run away; returns whether it had any. */
   #takeMarks(run: number, length: number): boolean {
-    let marked = 0
-    for (let frame = run; frame < run + length; frame += 1) marked |= this.#marks[frame] ?? 0
-    if (marked !== 0) this.#marks.fill(0, run, run + length)
-    return marked !== 0
+    const firstMark = this.#firstMark(run, length)
+    if (firstMark === 0) return false
+    this.#tell(run, firstMark)
+    this.#marks.fill(0, run, run + length)
+    return true
+  }
+
+  /** The earliest mark of a run; 0 when it has none. */
+  #firstMark(run: number, length: number): number {
+    let first = 0
+    for (let frame = run; frame < run + length; frame += 1) {
+      const mark = this.#marks[frame] ?? 0
+      if (mark !== 0 && (first === 0 || mark < first)) first = mark
+    }
+    return first
+  }
+
+  #tell(run: number, firstMark: number): void {
+    if (firstMark === 0 || this.#runUse[run] === USE_TOLD) return
+    this.#unguard(run, USE_TOLD)
+    // A mark counts from 1.
+    this.#onFirstRead(this.#runBlock[run] ?? 0, firstMark - 1)
+  }
+
+  #unguard(run: number, use: number): void {
+    if (this.#runUse[run] === USE_GUARDED) this.#guardedFrames -= this.#lengthOf(run)
+    this.#runUse[run] = Math.min(this.#runUse[run] ?? USE_TOLD, use)
   }
 
   #setFree(run: number, length: number, epoch: number): void {

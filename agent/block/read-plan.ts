@@ -4,6 +4,7 @@
  */
 import { BLOCK_BYTES, SECTOR_BYTES } from './block-size.ts'
 import { FRAME_ABSENT, FRAME_BASE, FRAME_ZERO } from './ram-tier.ts'
+import type { ReadClock } from './read-clock.ts'
 import { ENTRY_BASE, entryMask, entryOffset, FULL_MASK, ZERO_MASK } from './write-cache-entry.ts'
 
 export const PART_ZEROS = 0
@@ -22,16 +23,19 @@ export class ReadPlan {
   lengths = new Float64Array(PARTS_AT_FIRST)
 
   readonly #frameOf: Int32Array<SharedArrayBuffer>
-  readonly #marks: Uint8Array<SharedArrayBuffer>
+  readonly #marks: Uint32Array<SharedArrayBuffer>
+  readonly #clock: ReadClock
   readonly #entries: Int32Array<SharedArrayBuffer>
 
   constructor(
     frameOf: Int32Array<SharedArrayBuffer>,
-    marks: Uint8Array<SharedArrayBuffer>,
+    marks: Uint32Array<SharedArrayBuffer>,
+    clock: ReadClock,
     entries: Int32Array<SharedArrayBuffer>,
   ) {
     this.#frameOf = frameOf
     this.#marks = marks
+    this.#clock = clock
     this.#entries = entries
   }
 
@@ -64,7 +68,7 @@ export class ReadPlan {
     }
     const frame = place - FRAME_BASE
     // Looked at before it is written: a line that many threads write is slow to read.
-    if (this.#marks[frame] === 0) this.#marks[frame] = 1
+    if (this.#marks[frame] === 0) this.#marks[frame] = this.#clock.now()
     this.#add(PART_FRAMES, frame * BLOCK_BYTES + begin, length)
     return true
   }

@@ -11,8 +11,9 @@ export interface OverlayMessage {
 }
 
 export function overlayMessage(notice: OverlayNotice): OverlayMessage {
-  if (notice.kind === 'chunk-unreadable') {
-    const text = `Cannot read chunk ${notice.chunkIndex}: ${describeError(notice.error)}`
+  if (notice.kind === 'objects-corrupt') {
+    const { count, error } = notice.fault
+    const text = `${count === 1 ? 'An object' : `${count} objects`} came damaged and will be asked for again; the last: ${describeError(error)}`
     return { level: 'error', text, isForScreen: false }
   }
   const { percent, usedBytes, limitBytes } = notice

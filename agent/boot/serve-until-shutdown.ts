@@ -3,6 +3,7 @@ import { type BootwireError, describeError } from '#shared/errors.ts'
 import { type Announcer, ServerLostNotice } from '../screen/server-lost-notice.ts'
 import type { AgentSession } from '../session/agent-session.ts'
 import { nameOf } from '../session/pinned-tls.ts'
+import { BootEnd } from './boot-end.ts'
 import { untilLogin } from './login-watch.ts'
 import type { RunFolder } from './run-folder.ts'
 import type { ServedVdisk } from './served-vdisk.ts'
@@ -14,7 +15,7 @@ const VERBS = ['poweroff', 'reboot', 'halt', 'kexec'] as const
 
 export interface ServeParts {
   readonly session: AgentSession
-  readonly vdisk: Pick<ServedVdisk, 'stats' | 'ended' | 'detach'>
+  readonly vdisk: Pick<ServedVdisk, 'stats' | 'ended' | 'detach' | 'endBoot'>
   readonly runFolder: RunFolder
   readonly consoles: Announcer
 }
@@ -22,14 +23,16 @@ export interface ServeParts {
 /** Returns after the device is detached and the server knows. @throws when the kernel hangs up */
 export async function serveUntilShutdown(parts: ServeParts): Promise<void> {
   const stop = new AbortController()
+  const bootEnd = new BootEnd(parts.vdisk)
   const timer = setInterval(() => report(parts), STATUS_INTERVAL_MS)
   void announceLosses(parts)
   try {
     const shutDown = untilShutdown(parts, stop.signal)
-    await Promise.race([shutDown, followBoot(parts, stop.signal).then(() => shutDown)])
+    await Promise.race([shutDown, followBoot(parts, bootEnd, stop.signal).then(() => shutDown)])
   } finally {
     clearInterval(timer)
     stop.abort()
+    bootEnd.end()
   }
   await endCleanly(parts)
 }
@@ -59,7 +62,7 @@ async function endCleanly(parts: ServeParts): Promise<void> {
   }
 }
 
-async function followBoot(parts: ServeParts, signal: AbortSignal): Promise<void> {
+async function followBoot(parts: ServeParts, bootEnd: BootEnd, signal: AbortSignal): Promise<void> {
   const { session, runFolder } = parts
   const failure = await runFolder.until(
     () =>
@@ -68,8 +71,10 @@ async function followBoot(parts: ServeParts, signal: AbortSignal): Promise<void>
   )
   if (failure !== '') return session.notice('error', failure)
   session.phase('root-mounted')
+  bootEnd.rootMounted()
   if (!(await untilLogin())) return
   session.phase('login')
+  bootEnd.loginOffered()
   report(parts)
 }
 

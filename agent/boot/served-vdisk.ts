@@ -5,21 +5,29 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Opened } from '#shared/wire/messages.ts'
+import type { VersionRoot } from '#shared/manifest/version-root.ts'
+import type { Hydration, Opened, Status } from '#shared/wire/messages.ts'
 import { SECTOR_BYTES } from '../block/block-size.ts'
-import type { ChunkTransport } from '../block/chunk-transport.ts'
 import { type Overlay, type OverlayNotice, openOverlay } from '../block/open-overlay.ts'
+import type { LocalCopy } from '../fetch/local-copy.ts'
+import type { ObjectTransport } from '../fetch/object-transport.ts'
 import { type Export, kernelFlags, type NbdConnection, serveDescriptor } from '../node-nbd/index.ts'
 import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
 
 export interface ServedVdiskOptions {
   readonly opened: Opened
+  /** Of the version that was opened, verified. */
+  readonly root: VersionRoot
+  /** Whether a system boots from it, or runs on it already. */
+  readonly isBoot: boolean
   /** The write cache of one boot is never that of another. */
   readonly bootId: string
   readonly ramTierBytes: number
   readonly writeCacheFolder: string
   readonly writeCacheLimitBytes: number
-  readonly transport: ChunkTransport
+  readonly transport: ObjectTransport
+  /** What this client's own disk has of it. */
+  readonly localCopy: LocalCopy
   readonly supervisor: SupervisorControl
   /** The agent's end of the NBD socket. */
   readonly nbdFd: number
@@ -27,6 +35,8 @@ export interface ServedVdiskOptions {
   readonly programFolder: string
   readonly onNotice: (notice: OverlayNotice) => void
 }
+
+export type VdiskStats = Omit<Status, 'kind' | 'rssBytes' | 'wireBytesReceived'>
 
 /** The initramfs loads the driver for one device. */
 const DEVICE_INDEX = 0
@@ -57,8 +67,9 @@ export class ServedVdisk {
   static async attach(options: ServedVdiskOptions): Promise<ServedVdisk> {
     const { opened, programFolder, supervisor, nbdFd, bootId } = options
     const overlay = await openOverlay({
-      sizeBytes: opened.sizeBytes,
-      chunkBytes: opened.chunkBytes,
+      root: options.root,
+      isBoot: options.isBoot,
+      diskCache: options.localCopy.diskCache,
       versionId: opened.versionId,
       ramTierBytes: options.ramTierBytes,
       writeCacheFolder: options.writeCacheFolder,
@@ -85,11 +96,21 @@ export class ServedVdisk {
       backendId: `bootwire:${opened.versionId}:${bootId}`,
     })
     writeFileSync(`/sys/block/${DEVICE_NAME}/queue/io_timeout`, String(IO_TIMEOUT_MS))
+    options.localCopy.begin(overlay.background, opened.hydration)
     return new ServedVdisk(options, overlay, connection)
   }
 
-  stats(): ReturnType<Overlay['stats']> {
-    return this.#overlay.stats()
+  stats(): VdiskStats {
+    return { ...this.#overlay.stats(), ...this.#options.localCopy.status() }
+  }
+
+  /** The system is up, or will never be: what it has read is told to the server when `isWhole`. */
+  endBoot(isWhole: boolean): void {
+    this.#overlay.endBoot(isWhole)
+  }
+
+  hydrate(hydration: Hydration): void {
+    this.#options.localCopy.hydrate(hydration)
   }
 
   /** Settles when the kernel no longer asks for anything: after `detach`, or when something broke. */
@@ -102,5 +123,6 @@ export class ServedVdisk {
     await this.#options.supervisor.detach(DEVICE_INDEX)
     await this.#connection.closed
     await this.#overlay.close()
+    await this.#options.localCopy.close()
   }
 }

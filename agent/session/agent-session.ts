@@ -1,30 +1,42 @@
 /**
  * The agent's side of PROTOCOL.md §3, over any number of connections: says hello on each, keeps what
- * the server answers, and has the same version opened again after a loss. To the chunk fetcher it is
- * one transport that is sometimes away.
+ * the server answers, and has the same version opened again after a loss. To the fetcher it is one
+ * transport that is sometimes away.
  */
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError, isErrorCode } from '#shared/errors.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
+import { KiB } from '#shared/units.ts'
 import { decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
+import { firstPushCount } from '#shared/wire/first-push.ts'
 import {
-  CHUNK_HEADER_BYTES,
-  type ChunkRequest,
-  decodeChunkHeader,
-  encodeChunkRequest,
-  FRAME_CHUNK,
+  type BootListEntry,
+  CHUNK_LEVEL,
+  decodeBootList,
+  encodePush,
+  encodeRequest,
+  encodeTrace,
+  FRAME_BOOT_LIST,
   FRAME_CONTROL,
+  FRAME_OBJECTS,
+  type ObjectHeader,
+  type ObjectRequest,
+  type PushRange,
+  readObjects,
+  type TraceEntry,
 } from '#shared/wire/frame.ts'
-import { PROTOCOL_VERSION } from '#shared/wire/limits.ts'
+import { FIRST_PUSH_BYTES_MAX, PROTOCOL_VERSION } from '#shared/wire/limits.ts'
 import type {
   AgentMessage,
+  Hydration,
   Identity,
   Opened,
   ServerMessage,
   Status,
 } from '#shared/wire/messages.ts'
-import type { ChunkListener, ChunkTransport } from '../block/chunk-transport.ts'
+import type { ObjectListener, ObjectTransport } from '../fetch/object-transport.ts'
+import { verifiedRoot } from './opened-version.ts'
 import { ServerLink } from './server-link.ts'
 import { SESSION_LIMITS, type SessionLimits } from './session-limits.ts'
 
@@ -37,6 +49,11 @@ export interface AgentSessionOptions {
   readonly kernelRelease: string
   /** Seconds since the kernel started. */
   readonly uptimeSeconds: () => number
+  /**
+   * How much of the boot list the server may push at once when the vDisk is opened first. Default:
+   * FIRST_PUSH_BYTES; none is right where the local disk may have it.
+   */
+  readonly firstPushBytes?: () => number
   /** Those that are left out are as in SESSION_LIMITS. */
   readonly limits?: Partial<SessionLimits>
 }
@@ -66,12 +83,17 @@ interface PendingOpen {
   readonly reject: (error: BootwireError) => void
 }
 
+/** What comes while the block layers are opened, some 40 ms: nobody waits behind it yet. */
+const FIRST_PUSH_BYTES: number = 512 * KiB
+/** Objects kept until somebody listens; what comes beyond is asked for again. */
+const EARLY_BYTES_MAX: number = 2 * FIRST_PUSH_BYTES_MAX
+
 /** Notices kept while there is no connection; a system in trouble says the same again. */
 const NOTICES_MAX = 16
 /** As `text` in messages.ts. */
 const NOTICE_LENGTH_MAX = 1024
 
-export class AgentSession implements ChunkTransport {
+export class AgentSession implements ObjectTransport {
   readonly #options: AgentSessionOptions
   readonly #limits: SessionLimits
   readonly #link: ServerLink
@@ -79,10 +101,15 @@ export class AgentSession implements ChunkTransport {
   #identity: Identity | undefined
   #pendingOpen: PendingOpen | undefined
   #opened: Opened | undefined
-  /** Chunks may be asked for on this connection. */
+  /** Objects may be asked for on this connection. */
   #isOpen = false
   #reopenTimer: NodeJS.Timeout | undefined
-  #listener: ChunkListener | undefined
+  #listener: ObjectListener | undefined
+  #onHydrate: (hydration: Hydration) => void = () => undefined
+  #firstPushBytes = 0
+  /** What came on this connection before anybody listened. */
+  #early: Uint8Array[] = []
+  #earlyBytes = 0
   readonly #phases: Extract<AgentMessage, { kind: 'phase' }>[] = []
   readonly #notices: Extract<AgentMessage, { kind: 'notice' }>[] = []
   #wireBytesReceived = 0
@@ -149,7 +176,7 @@ export class AgentSession implements ChunkTransport {
     const onAbort = () => reject(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     this.#pendingOpen = { wanted, resolve, reject }
-    if (this.#connection.isUp) this.#say({ kind: 'open', ...wanted })
+    if (this.#connection.isUp) this.#sayOpen(wanted)
     try {
       return await promise
     } finally {
@@ -185,13 +212,28 @@ export class AgentSession implements ChunkTransport {
     clearTimeout(this.#reopenTimer)
   }
 
-  listen(listener: ChunkListener): void {
-    this.#listener = listener
-    if (this.#isOpen) listener.onOpen()
+  /** Sets the one who hears when the administrator changes how the rest is fetched. */
+  onHydrate(listener: (hydration: Hydration) => void): void {
+    this.#onHydrate = listener
   }
 
-  request(request: ChunkRequest): void {
-    if (this.#isOpen) this.#link.send(encodeChunkRequest(request))
+  listen(listener: ObjectListener): void {
+    this.#listener = listener
+    if (!this.#isOpen) return
+    listener.onOpen()
+    for (const message of this.#takeEarly()) this.#onStream(message)
+  }
+
+  request(request: ObjectRequest): void {
+    if (this.#isOpen) this.#link.send(encodeRequest(request))
+  }
+
+  push(ranges: readonly PushRange[]): void {
+    if (this.#isOpen) this.#link.send(encodePush(ranges))
+  }
+
+  sendTrace(entries: readonly TraceEntry[]): void {
+    if (this.#isOpen) this.#link.send(encodeTrace(entries))
   }
 
   #onUp(): void {
@@ -210,21 +252,48 @@ export class AgentSession implements ChunkTransport {
   #onMessage(message: Uint8Array): void {
     this.#wireBytesReceived += message.length
     const [type] = message
-    if (type === FRAME_CHUNK) return this.#onChunk(message)
     if (type === FRAME_CONTROL) return this.#onControl(decodeServerMessage(message))
+    if (type === FRAME_OBJECTS || type === FRAME_BOOT_LIST) {
+      return this.#listener === undefined ? this.#keepEarly(message) : this.#onStream(message)
+    }
     throw new BootwireError(
       'MESSAGE_INVALID',
       `Cannot use the server's message: it begins with ${type ?? 'nothing'}`,
     )
   }
 
-  #onChunk(message: Uint8Array): void {
-    const header = decodeChunkHeader(message)
-    if (!this.#hasReceivedChunk) {
+  #onStream(message: Uint8Array): void {
+    if (!this.#isOpen) {
+      throw new BootwireError('MESSAGE_INVALID', 'Cannot use objects: no vDisk is open')
+    }
+    if (message[0] === FRAME_BOOT_LIST) this.#onBootList(decodeBootList(message))
+    else readObjects(message, (header, payload) => this.#onObject(header, payload))
+  }
+
+  #onBootList(entries: readonly BootListEntry[]): void {
+    this.#listener?.onBootList(entries, firstPushCount(entries, this.#firstPushBytes))
+  }
+
+  #onObject(header: ObjectHeader, payload: Uint8Array): void {
+    if (!this.#hasReceivedChunk && header.level === CHUNK_LEVEL) {
       this.#hasReceivedChunk = true
       this.phase('first-block')
     }
-    this.#listener?.onChunk(header, message.subarray(CHUNK_HEADER_BYTES))
+    this.#listener?.onObject(header, payload)
+  }
+
+  /** The server pushes at once; the block layers need a moment to open. */
+  #keepEarly(message: Uint8Array): void {
+    if (this.#earlyBytes + message.length > EARLY_BYTES_MAX) return
+    this.#earlyBytes += message.length
+    this.#early.push(Uint8Array.from(message))
+  }
+
+  #takeEarly(): Uint8Array[] {
+    this.#earlyBytes = 0
+    const early = this.#early
+    this.#early = []
+    return early
   }
 
   #onControl(message: ServerMessage): void {
@@ -233,6 +302,8 @@ export class AgentSession implements ChunkTransport {
         return this.#onIdentity(message)
       case 'opened':
         return this.#onOpened(message)
+      case 'hydrate':
+        return this.#onHydrate(message.hydration)
       case 'error':
         return this.#onError(message)
     }
@@ -254,50 +325,80 @@ export class AgentSession implements ChunkTransport {
   }
 
   #askToOpen(): void {
-    const { vdisk, versionId } = this.#opened ?? this.#pendingOpen?.wanted ?? {}
-    if (vdisk === undefined || this.#isOpen || !this.#connection.isUp) return
-    this.#say({ kind: 'open', vdisk, ...(versionId !== undefined && { versionId }) })
+    const wanted = this.#opened ?? this.#pendingOpen?.wanted
+    if (wanted === undefined || this.#isOpen || !this.#connection.isUp) return
+    this.#sayOpen(wanted)
+  }
+
+  #sayOpen({ vdisk, versionId }: Wanted): void {
+    const { firstPushBytes } = this.#options
+    // What was open before has it already, or asks for it.
+    const isFirst = this.#opened === undefined
+    this.#firstPushBytes = isFirst ? (firstPushBytes?.() ?? FIRST_PUSH_BYTES) : 0
+    const version = { ...(versionId !== undefined && { versionId }) }
+    this.#say({ kind: 'open', vdisk, ...version, firstPushBytes: this.#firstPushBytes })
   }
 
   #onOpened(opened: Opened): void {
     this.#checkOpened(opened)
+    try {
+      verifiedRoot(opened, this.#options.pin)
+    } catch (error) {
+      if (!(error instanceof BootwireError)) throw error
+      return this.#onUntrusted(error)
+    }
+    const isAgain = this.#opened !== undefined
     this.#opened = opened
     this.#isOpen = true
     const { error: _, ...connection } = this.#connection
     this.#connection = connection
     this.#pendingOpen?.resolve(opened)
     this.#listener?.onOpen()
+    // It may have been changed while the server was away.
+    if (isAgain) this.#onHydrate(opened.hydration)
     this.#announceChange()
   }
 
   /** Nothing else may come than what was asked for: the kernel holds pages of it. */
-  #checkOpened({ vdisk, versionId, sizeBytes, chunkBytes }: Opened): void {
-    const wanted: (Wanted & Partial<Opened>) | undefined = this.#opened ?? this.#pendingOpen?.wanted
+  #checkOpened({ vdisk, versionId }: Opened): void {
+    const wanted: Wanted | undefined = this.#opened ?? this.#pendingOpen?.wanted
     if (wanted === undefined || this.#isOpen) throw unexpectedOpened(vdisk, 'nobody asked')
-    const isSame =
-      vdisk === wanted.vdisk &&
-      versionId === (wanted.versionId ?? versionId) &&
-      sizeBytes === (wanted.sizeBytes ?? sizeBytes) &&
-      chunkBytes === (wanted.chunkBytes ?? chunkBytes)
-    if (isSame) return
+    // The version's id is the hash of its root: where it is the same, all of it is.
+    if (vdisk === wanted.vdisk && versionId === (wanted.versionId ?? versionId)) return
     const { versionId: wantedVersion = 'in production' } = wanted
     throw unexpectedOpened(vdisk, `expected ${wanted.vdisk}, version ${wantedVersion}, unchanged`)
   }
 
   #onError({ code, message }: { readonly code: string; readonly message: string }): void {
     const error = new BootwireError(isErrorCode(code) ? code : 'INTERNAL', message)
+    if (this.#refuse(error)) return
+    // A root runs on it: the administrator may bring it back.
+    if (this.#opened !== undefined && this.#connection.isUp && !this.#isOpen) {
+      this.#reopenLater(() => this.#askToOpen())
+    }
+  }
+
+  /** The server takes it as open now: it can be asked again only on another connection. */
+  #onUntrusted(error: BootwireError): void {
+    const drop = () => this.#link.drop(error)
+    if (this.#refuse(error)) setImmediate(drop)
+    else this.#reopenLater(drop)
+  }
+
+  /** Says why the vDisk is not opened. Returns whether somebody waited for it. */
+  #refuse(error: BootwireError): boolean {
     if (this.#pendingOpen !== undefined && this.#connection.isUp) {
-      return this.#pendingOpen.reject(error)
+      this.#pendingOpen.reject(error)
+      return true
     }
     this.#connection = { ...this.#connection, error }
     this.#announceChange()
-    // A root runs on it: the administrator may bring it back.
-    if (this.#opened !== undefined && this.#connection.isUp && !this.#isOpen) this.#reopenLater()
+    return false
   }
 
-  #reopenLater(): void {
+  #reopenLater(reopen: () => void): void {
     clearTimeout(this.#reopenTimer)
-    this.#reopenTimer = setTimeout(() => this.#askToOpen(), this.#limits.reopenPauseMs)
+    this.#reopenTimer = setTimeout(reopen, this.#limits.reopenPauseMs)
   }
 
   #onDown(error: BootwireError): void {
@@ -309,6 +410,7 @@ export class AgentSession implements ChunkTransport {
       error: fuller(this.#connection.error, error),
     }
     clearTimeout(this.#reopenTimer)
+    this.#takeEarly()
     if (this.#isOpen) {
       this.#isOpen = false
       this.#listener?.onLost()

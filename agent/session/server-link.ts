@@ -82,6 +82,11 @@ export class ServerLink {
     this.#websocket?.send(message)
   }
 
+  /** Gives the connection up; another one is made. */
+  drop(error: BootwireError): void {
+    this.#websocket?.destroy(error)
+  }
+
   /**
    * Makes no further connection. Returns when the server has closed the one there is; after
    * `timeoutMs` this end closes it.

@@ -5,7 +5,6 @@
  * refused: our server sends neither.
  */
 import { BootwireError } from '#shared/errors.ts'
-import { invariant } from '#shared/invariant.ts'
 
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 
@@ -110,21 +109,31 @@ export class FrameParser {
   }
 }
 
-/** Returns a frame as a client must send it: masked (§5.3). `payload` has at most 65535 bytes. */
+/** Returns a frame as a client must send it: masked (§5.3). */
 export function maskedFrame(opcode: number, payload: Uint8Array, mask: Uint8Array): Buffer {
-  const length = payload.length
-  invariant(length <= LENGTH_16_MAX, `a message of ${length} bytes to send`)
-  const headerBytes = length < LENGTH_16 ? 2 : 4
+  const { length } = payload
+  const headerBytes = headerBytesFor(length)
   const frame = Buffer.allocUnsafe(headerBytes + MASK_BYTES + length)
   frame[0] = FIN | opcode
-  frame[1] = MASKED | Math.min(length, LENGTH_16)
-  if (headerBytes === 4) frame.writeUInt16BE(length, 2)
+  if (headerBytes === 2) frame[1] = MASKED | length
+  else if (headerBytes === 4) {
+    frame[1] = MASKED | LENGTH_16
+    frame.writeUInt16BE(length, 2)
+  } else {
+    frame[1] = MASKED | LENGTH_64
+    frame.writeBigUInt64BE(BigInt(length), 2)
+  }
   frame.set(mask, headerBytes)
   const begin = headerBytes + MASK_BYTES
   for (let at = 0; at < length; at += 1) {
     frame[begin + at] = (payload[at] ?? 0) ^ (mask[at % MASK_BYTES] ?? 0)
   }
   return frame
+}
+
+function headerBytesFor(length: number): number {
+  if (length < LENGTH_16) return 2
+  return length <= LENGTH_16_MAX ? 4 : HEADER_BYTES_MAX
 }
 
 function invalid(why: string): BootwireError {

@@ -2,6 +2,7 @@
  * A server that says to agents whatever the test tells it to. Its handshake is that of a real one;
  * from there on nothing is done by itself.
  */
+import { createPublicKey } from 'node:crypto'
 import { once } from 'node:events'
 import type { RequestListener } from 'node:http'
 import { createServer, type Server } from 'node:https'
@@ -11,8 +12,19 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { ensureServerKey, type ServerKey } from '#server/tls/server-key.ts'
 import { invariant } from '#shared/invariant.ts'
 import { decodeAgentMessage, encodeMessage } from '#shared/wire/codec.ts'
-import { type ChunkRequest, decodeChunkRequest, FRAME_CONTROL } from '#shared/wire/frame.ts'
+import {
+  decodePush,
+  decodeRequest,
+  decodeTrace,
+  FRAME_CONTROL,
+  FRAME_PUSH,
+  FRAME_TRACE,
+  type ObjectRequest,
+  type PushRange,
+  type TraceEntry,
+} from '#shared/wire/frame.ts'
 import type { AgentMessage, Identity, Opened, ServerMessage } from '#shared/wire/messages.ts'
+import { MemoryVersion, type SigningKey } from './memory-version.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
 /** A key for all scripted servers of a test file. */
@@ -75,7 +87,9 @@ export class ScriptedPeer {
   readonly socket: Duplex
   readonly websocket: WebSocket
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>
-  readonly #requests = new Queue<ChunkRequest>()
+  readonly #requests = new Queue<ObjectRequest>()
+  readonly #pushes = new Queue<PushRange[]>()
+  readonly #traces = new Queue<TraceEntry[]>()
   readonly #messages = new Queue<AgentMessage>()
 
   constructor(socket: Duplex, websocket: WebSocket) {
@@ -88,7 +102,9 @@ export class ScriptedPeer {
     websocket.on('message', (data) => {
       invariant(Buffer.isBuffer(data), 'a websocket message that is no Buffer')
       if (data[0] === FRAME_CONTROL) this.#messages.push(decodeAgentMessage(data))
-      else this.#requests.push(decodeChunkRequest(data))
+      else if (data[0] === FRAME_PUSH) this.#pushes.push(decodePush(data))
+      else if (data[0] === FRAME_TRACE) this.#traces.push(decodeTrace(data))
+      else this.#requests.push(decodeRequest(data))
     })
   }
 
@@ -96,8 +112,16 @@ export class ScriptedPeer {
     return this.#messages.next()
   }
 
-  nextRequest(): Promise<ChunkRequest> {
+  nextRequest(): Promise<ObjectRequest> {
     return this.#requests.next()
+  }
+
+  nextPush(): Promise<PushRange[]> {
+    return this.#pushes.next()
+  }
+
+  nextTrace(): Promise<TraceEntry[]> {
+    return this.#traces.next()
   }
 
   async nextMessage<Kind extends AgentMessage['kind']>(
@@ -135,16 +159,15 @@ export function identity(fields: Partial<Identity> = {}): Identity {
   }
 }
 
-export function opened(fields: Partial<Opened> = {}): Opened {
-  return {
-    kind: 'opened',
-    vdisk: 'debian',
-    versionId: 'cafe0123',
-    sizeBytes: 1024 * 1024,
-    chunkBytes: 65_536,
-    root: { partition: 1, fsType: 'ext4', options: '' },
-    ...fields,
-  }
+/** A megabyte of a vDisk, signed by a server's key. */
+export function versionBy({ keyPem, pin }: ServerKey): MemoryVersion {
+  const signerKey = createPublicKey(keyPem).export({ type: 'spki', format: 'der' })
+  const key: SigningKey = { keyPem, signerKey, pin }
+  return new MemoryVersion(Buffer.alloc(1024 * 1024, 'a vDisk of a scripted server '), { key })
+}
+
+export function openedBy(key: ServerKey, fields: Partial<Opened> = {}): Opened {
+  return versionBy(key).opened(fields)
 }
 
 /** What came and was not taken yet, or who waits for it. */

@@ -7,9 +7,12 @@ import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { HotOverlay, type HotOverlayData } from '#agent/block/hot-overlay.ts'
 import { type Overlay, openOverlay } from '#agent/block/open-overlay.ts'
 import { RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
+import type { CutParameters } from '#shared/chunk/chunk-cutting.ts'
+import { CUT_TODAY } from '#shared/manifest/version-root.ts'
 import { KiB, MiB } from '#shared/units.ts'
-import { FakeChunkTransport } from '#test/support/fake-chunk-transport.ts'
+import { FakeObjectTransport } from '#test/support/fake-object-transport.ts'
 import { MemorySink } from '#test/support/memory-sink.ts'
+import { MemoryVersion } from '#test/support/memory-version.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 /** Twice the smallest RAM tier, so that chunks are evicted; ends within a block and within a chunk. */
@@ -17,7 +20,15 @@ const SIZE_BYTES = 2 * RAM_TIER_BYTES_MIN + 37 * KiB + 512
 const SECTORS = SIZE_BYTES / SECTOR_BYTES
 /** A part of the device gets most of the requests, so that they meet. */
 const BUSY_SECTORS = 512
-const CHUNK_BYTES = [4 * KiB, 32 * KiB, 128 * KiB]
+const cutOf = (blocks: number): CutParameters => ({
+  minBlocks: blocks,
+  rareUntilBlocks: blocks,
+  rareOneIn: 1,
+  oneIn: 1,
+  maxBlocks: blocks,
+  zeroRunBlocks: 4,
+})
+const CUTS = [cutOf(1), CUT_TODAY, cutOf(32)]
 
 type Step =
   | { readonly kind: 'read'; readonly at: number; readonly count: number }
@@ -58,28 +69,25 @@ class Harness implements AsyncDisposable {
   readonly model: Buffer
   /** Which blocks were ever written: trim changes only these. */
   readonly #written = new Uint8Array(Math.ceil(SIZE_BYTES / BLOCK_BYTES))
-  readonly #image: Buffer
-  readonly #chunkBytes: number
+  readonly #version: MemoryVersion
   readonly #folder: string
   readonly #reads: Promise<void>[] = []
-  #transport: FakeChunkTransport
+  #transport: FakeObjectTransport
   #overlay!: Overlay
   #hot!: HotOverlay
 
-  constructor(image: Buffer, chunkBytes: number, folder: string) {
-    this.#image = image
-    this.model = Buffer.from(image)
-    this.#chunkBytes = chunkBytes
+  constructor(version: MemoryVersion, folder: string) {
+    this.#version = version
+    this.model = Buffer.from(version.image)
     this.#folder = folder
-    this.#transport = new FakeChunkTransport(image, chunkBytes)
+    this.#transport = new FakeObjectTransport(version)
   }
 
   async open(): Promise<this> {
-    this.#transport = new FakeChunkTransport(this.#image, this.#chunkBytes)
+    this.#transport = new FakeObjectTransport(this.#version)
     this.#overlay = await openOverlay({
-      sizeBytes: SIZE_BYTES,
-      chunkBytes: this.#chunkBytes,
-      versionId: 'cafe0123',
+      root: this.#version.root,
+      versionId: this.#version.versionId,
       ramTierBytes: RAM_TIER_BYTES_MIN,
       writeCacheFolder: this.#folder,
       writeCacheLimitBytes: 64 * MiB,
@@ -226,13 +234,14 @@ function assertEither(actual: Buffer, before: Buffer, after: Buffer): void {
 
 it('the overlay is a flat array of bytes whatever is done to it', async () => {
   const image = imageWithZeros()
+  const versions = CUTS.map((cut) => new MemoryVersion(image, { cut }))
   await fc.assert(
     fc.asyncProperty(
-      fc.constantFrom(...CHUNK_BYTES),
+      fc.constantFrom(...versions),
       fc.array(step, { minLength: 1, maxLength: 60 }),
-      async (chunkBytes, steps) => {
+      async (version, steps) => {
         await using folder = await createTemporaryFolder()
-        await using harness = await new Harness(image, chunkBytes, folder.path).open()
+        await using harness = await new Harness(version, folder.path).open()
         for (const each of steps) await harness.run(each)
         await harness.settle()
         await harness.run({ kind: 'reopen' })

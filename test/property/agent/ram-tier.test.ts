@@ -50,7 +50,7 @@ interface Held {
 class Harness {
   readonly #tier = new RamTier(BLOCKS * BLOCK_BYTES, RAM_TIER_BYTES_MIN)
   readonly #index = new Int32Array(this.#tier.memory.index)
-  readonly #marks = new Uint8Array(this.#tier.memory.marks)
+  readonly #marks = new Uint32Array(this.#tier.memory.marks)
   readonly #frames = Buffer.from(this.#tier.memory.frames)
   readonly #zeros = new Set<number>()
   /** On their way: chunks and the room for them. */

@@ -2,10 +2,14 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { BLOCK_BYTES, BLOCKS_MAX, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { ZERO_HASH } from '#shared/manifest/content-hash.ts'
+import { CUT_TODAY } from '#shared/manifest/version-root.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { MemorySink } from '#test/support/memory-sink.ts'
 import { CHUNK_BYTES, createOverlay, numberedImage } from './overlay-fixture.ts'
+
+const emptyRoot = (sizeBytes: number) => ({ sizeBytes, cut: CUT_TODAY, rootHash: ZERO_HASH })
 
 describe('openOverlay', () => {
   it('serves a vDisk whose size is no multiple of a sector, but for its last few bytes', async () => {
@@ -31,7 +35,7 @@ describe('openOverlay', () => {
 
   it('opens a vDisk of 100 GB without taking memory for it', async () => {
     const rssBytes = process.memoryUsage.rss()
-    await using fixture = await createOverlay({ sizeBytes: 100e9 })
+    await using fixture = await createOverlay({ root: emptyRoot(100e9) })
     const hot = fixture.openHot()
     const end = fixture.overlay.device.sizeBytes
     assert.ok(hot.write(end - MiB, Buffer.alloc(MiB, 'w'), false))
@@ -44,7 +48,7 @@ describe('openOverlay', () => {
 
   it('refuses a vDisk beyond what block numbers reach', async () => {
     const sizeBytes = BLOCKS_MAX * BLOCK_BYTES + SECTOR_BYTES
-    await assert.rejects(createOverlay({ sizeBytes, readOnly: true }), {
+    await assert.rejects(createOverlay({ root: emptyRoot(sizeBytes), readOnly: true }), {
       code: 'VDISK_TOO_LARGE',
       message: /expected at most 8192.00 GiB/,
     })

@@ -10,15 +10,28 @@ import {
 } from '#agent/block/open-overlay.ts'
 import { RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
 import type { ColdDevice } from '#agent/node-nbd/block-device.ts'
+import type { CutParameters } from '#shared/chunk/chunk-cutting.ts'
 import { KiB, MiB } from '#shared/units.ts'
-import { FakeChunkTransport } from '#test/support/fake-chunk-transport.ts'
+import { FakeObjectTransport } from '#test/support/fake-object-transport.ts'
+import { MemoryVersion } from '#test/support/memory-version.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 export const CHUNK_BYTES: number = 64 * KiB
 
+/** Chunks of 64 KiB, all of them, so that tests can reckon. */
+export const EVEN_CUT: CutParameters = {
+  minBlocks: 16,
+  rareUntilBlocks: 16,
+  rareOneIn: 1,
+  oneIn: 1,
+  maxBlocks: 16,
+  zeroRunBlocks: 4,
+}
+
 export interface OverlayFixture extends AsyncDisposable {
   readonly image: Buffer
-  readonly transport: FakeChunkTransport
+  readonly version: MemoryVersion
+  readonly transport: FakeObjectTransport
   readonly overlay: Overlay
   readonly cold: ColdDevice
   readonly notices: OverlayNotice[]
@@ -31,12 +44,12 @@ export async function createOverlay(
   image: Buffer = numberedImage(16 * CHUNK_BYTES),
 ): Promise<OverlayFixture> {
   const temporary = await createTemporaryFolder()
-  const transport = new FakeChunkTransport(image, CHUNK_BYTES)
+  const version = new MemoryVersion(image, { cut: EVEN_CUT })
+  const transport = new FakeObjectTransport(version)
   const notices: OverlayNotice[] = []
   const overlay = await openOverlay({
-    sizeBytes: image.length,
-    chunkBytes: CHUNK_BYTES,
-    versionId: 'cafe0123',
+    root: version.root,
+    versionId: version.versionId,
     ramTierBytes: RAM_TIER_BYTES_MIN,
     writeCacheFolder: join(temporary.path, 'write-cache'),
     writeCacheLimitBytes: 64 * MiB,
@@ -48,6 +61,7 @@ export async function createOverlay(
   const hots: HotOverlay[] = []
   return {
     image,
+    version,
     transport,
     overlay,
     notices,

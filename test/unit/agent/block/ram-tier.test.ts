@@ -26,7 +26,7 @@ const has = (tier: RamTier, chunk: number) => tier.has(chunk * CHUNK_BLOCKS)
 describe('RamTier', () => {
   it('forgets the oldest first, but what was read since has a second chance', () => {
     const tier = create()
-    const [index, marks] = [new Int32Array(tier.memory.index), new Uint8Array(tier.memory.marks)]
+    const [index, marks] = [new Int32Array(tier.memory.index), new Uint32Array(tier.memory.marks)]
     // Within the room that is not freed ahead.
     const some = CHUNKS / 2
     for (let chunk = 0; chunk < some; chunk += 1) assert.ok(insert(tier, chunk))
@@ -44,7 +44,7 @@ describe('RamTier', () => {
 
   it('goes on when everything was read', () => {
     const tier = create()
-    const marks = new Uint8Array(tier.memory.marks)
+    const marks = new Uint32Array(tier.memory.marks)
     for (let chunk = 0; chunk < 3 * CHUNKS; chunk += 1) {
       assert.ok(insert(tier, chunk))
       marks.fill(1)

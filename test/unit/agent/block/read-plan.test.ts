@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { FRAME_BASE, FRAME_ZERO } from '#agent/block/ram-tier.ts'
+import { monotonicMs, ReadClock } from '#agent/block/read-clock.ts'
 import { PART_FRAMES, PART_SLOTS, PART_ZEROS, ReadPlan } from '#agent/block/read-plan.ts'
 import { ENTRY_ZERO, FULL_MASK, makeEntry } from '#agent/block/write-cache-entry.ts'
 
@@ -11,8 +12,8 @@ const NAMES = { [PART_ZEROS]: 'zeros', [PART_FRAMES]: 'frames', [PART_SLOTS]: 's
 function create() {
   const words = () => new Int32Array(new SharedArrayBuffer(BLOCKS * 4))
   const [frameOf, entries] = [words(), words()]
-  const marks = new Uint8Array(new SharedArrayBuffer(BLOCKS))
-  const plan = new ReadPlan(frameOf, marks, entries)
+  const marks = new Uint32Array(new SharedArrayBuffer(BLOCKS * 4))
+  const plan = new ReadPlan(frameOf, marks, new ReadClock(monotonicMs() - 5000), entries)
   /** Parts of the range as `kind offset+length`, or false. */
   const parts = (offset: number, length: number) => {
     if (!plan.make(offset, length)) return false
@@ -73,7 +74,16 @@ describe('ReadPlan', () => {
     frameOf.set([FRAME_BASE + 3, FRAME_BASE + 4, FRAME_BASE + 5])
     entries[1] = makeEntry(0, FULL_MASK)
     parts(SECTOR_BYTES, 2 * BLOCK_BYTES)
-    assert.deepEqual([...marks.subarray(0, 8)], [0, 0, 0, 1, 0, 1, 0, 0])
+    const marked = [...marks.subarray(0, 8)]
+    assert.deepEqual(
+      marked.map((mark) => mark > 0),
+      [false, false, false, true, false, true, false, false],
+    )
+    // With the time since the vDisk was opened, and only the first.
+    assert.ok(marked.every((mark) => mark === 0 || (mark >= 5000 && mark < 60_000)))
+    marks[3] = 17
+    parts(0, 3 * BLOCK_BYTES)
+    assert.equal(marks[3], 17)
   })
 
   it('grows for a read of many parts, and is used again for one of few', () => {

@@ -1,0 +1,358 @@
+/**
+ * Follows the boot list: what a boot is expected to need is brought into the RAM tier in that order,
+ * pushed by the server or read from the local disk, as fast as the path's window allows and no
+ * farther ahead of the kernel than the RAM tier can hold.
+ *
+ * An entry is *waiting*, *granted* (the server may push it) or *done*: it came, or need not come. The
+ * server pushes in the order of the grants and leaves out what it has sent on demand; so what was
+ * granted before something that came by push, and has not come, never will.
+ */
+
+import { LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
+import { bytesOfBlocks, nodeOver } from '#shared/manifest/tree-shape.ts'
+import { KiB, MiB } from '#shared/units.ts'
+import {
+  type BootListEntry,
+  CHUNK_LEVEL,
+  type ObjectHeader,
+  type ObjectName,
+  type PushRange,
+} from '#shared/wire/frame.ts'
+import { CHUNK_BYTES_MAX, PUSH_RANGES_MAX } from '#shared/wire/limits.ts'
+import type { RamTier } from '../block/ram-tier.ts'
+import type { DiskCache } from '../disk-cache/disk-cache.ts'
+import { objectKey } from './object-fetch.ts'
+import type { PathWindow } from './path-window.ts'
+import type { ChunkPlace, VersionTree } from './version-tree.ts'
+
+/** What the fetcher does for it. */
+export interface PrefetchHost {
+  /** Bytes on their way besides the pushes. */
+  readonly otherWindowBytes: number
+  /** Bytes being read from the local disk ahead of the kernel. */
+  readonly localBytes: number
+  isWanted(level: number, position: number): boolean
+  /** The local disk has it: reads it, a chunk into the RAM tier. */
+  readLocal(name: ObjectName, place: ChunkPlace | undefined): void
+  /** Gets a leaf, of the server if need be. */
+  needLeaf(position: number): void
+  push(ranges: readonly PushRange[]): void
+}
+
+export interface PrefetchParts {
+  readonly tree: VersionTree
+  readonly tier: RamTier
+  readonly window: PathWindow
+  readonly diskCache: DiskCache | undefined
+  readonly host: PrefetchHost
+}
+
+const WAITING = 0
+const GRANTED = 1
+const DONE = 2
+
+/** Of the RAM tier; the rest is for what is read on demand. */
+const LEAD_SHARE = 0.75
+/** Small grants cost frames and system calls: a part of the window at a time. */
+const GRANT_SHARE = 1 / 8
+const GRANT_BYTES_MIN: number = 16 * KiB
+/** Read from the local disk at a time: a demand read waits no longer than it takes to prove these. */
+const LOCAL_BYTES_MAX: number = MiB
+/** Chunks shrink to 0.35 of their size; counted for those whose leaf is not here. */
+const USUAL_SHRINKING = 0.35
+/** Of the first push nobody knows when it was sent. */
+const UNKNOWN_TIME = Number.NaN
+/** How long to wait for it when nothing is known of the path. */
+const PATIENCE_MS_AT_FIRST = 50
+
+export class BootPrefetch {
+  readonly #parts: PrefetchParts
+  #entries: readonly BootListEntry[] = []
+  #states = new Uint8Array(0)
+  #grantedAtMs = new Float64Array(0)
+  #outstandingAt = new Float64Array(0)
+  readonly #indexes = new Map<number, number>()
+  /** What is done stays so when the list comes again on another connection. */
+  readonly #doneKeys = new Set<number>()
+  /** Indexes in the order they were granted; some are done meanwhile. */
+  #granted: number[] = []
+  #rangesGranted: PushRange[] = []
+  #next = 0
+  #nextNode = 0
+  #isWarm = false
+  /** The server has told its list on the connection there is; before that it cannot push. */
+  #mayGrant = false
+  #isStopped = false
+  #grantedBytes = 0
+  #grantedRawBytes = 0
+  #pushedBytes = 0
+  /** Stored bytes of pushed chunks that nobody has read. */
+  readonly #unusedBytes = new Map<number, number>()
+
+  constructor(parts: PrefetchParts) {
+    this.#parts = parts
+  }
+
+  /** Granted and not here yet. */
+  get outstandingBytes(): number {
+    return this.#grantedBytes
+  }
+
+  get pushedBytes(): number {
+    return this.#pushedBytes
+  }
+
+  get unusedBytes(): number {
+    let sum = 0
+    for (const bytes of this.#unusedBytes.values()) sum += bytes
+    return sum
+  }
+
+  /** Whether there is more to bring. */
+  get isActive(): boolean {
+    return !this.#isStopped && this.#next < this.#entries.length
+  }
+
+  start(entries: readonly BootListEntry[], pushed: number): void {
+    if (this.#isStopped) return
+    this.#entries = entries
+    this.#states = new Uint8Array(entries.length)
+    this.#grantedAtMs = new Float64Array(entries.length)
+    this.#outstandingAt = new Float64Array(entries.length)
+    this.#indexes.clear()
+    this.#forgetGrants()
+    this.#mayGrant = true
+    this.#isWarm = (this.#parts.diskCache?.stats().usedBytes ?? 0) > 0
+    for (const [index, { level, position }] of entries.entries()) {
+      const key = objectKey(level, position)
+      this.#indexes.set(key, index)
+      if (this.#doneKeys.has(key)) this.#states[index] = DONE
+    }
+    for (let index = 0; index < Math.min(pushed, entries.length); index += 1) {
+      if (this.#states[index] === WAITING) this.#grant(index, UNKNOWN_TIME)
+    }
+  }
+
+  /** The connection is lost, and with it what was granted. */
+  onLost(): void {
+    for (const index of this.#granted) {
+      if (this.#states[index] === GRANTED) this.#states[index] = WAITING
+    }
+    this.#forgetGrants()
+    this.#mayGrant = false
+  }
+
+  /** The boot is over. */
+  stop(): void {
+    this.#isStopped = true
+    this.#entries = []
+    this.#indexes.clear()
+    this.#doneKeys.clear()
+    this.#forgetGrants()
+    this.#parts.tier.unguardAll()
+  }
+
+  /** Goes on as far as it may. */
+  advance(nowMs: number): void {
+    if (!this.isActive) return
+    while (this.#isRangeOver(this.#rangesGranted[0])) this.#rangesGranted.shift()
+    const ranges: PushRange[] = []
+    if (this.#isWarm) this.#advanceNodes(nowMs, ranges)
+    this.#advanceList(nowMs, ranges)
+    if (ranges.length === 0) return
+    this.#rangesGranted.push(...ranges)
+    this.#parts.host.push(ranges)
+  }
+
+  /**
+   * Takes note that an object came. Returns whether it was pushed. `wasAsked`: it was asked for as
+   * well, so that nobody can tell.
+   */
+  arrived(header: ObjectHeader, wasAsked: boolean, nowMs: number): boolean {
+    const { level, position, storedBytes } = header
+    const index = this.#indexes.get(objectKey(level, position))
+    if (index === undefined) return false
+    const wasGranted = this.#states[index] === GRANTED
+    if (wasGranted && !wasAsked) this.#measure(index, storedBytes, nowMs)
+    this.#finish(index)
+    if (wasAsked) return false
+    if (wasGranted) this.#dropGrantsBefore(index)
+    this.#pushedBytes += storedBytes
+    if (level === CHUNK_LEVEL && storedBytes > 0) this.#unusedBytes.set(position, storedBytes)
+    return true
+  }
+
+  /** When an object that was granted is expected; undefined when it was not. */
+  expectedAtMs(level: number, position: number, nowMs: number): number | undefined {
+    const index = this.#indexes.get(objectKey(level, position))
+    if (index === undefined || this.#states[index] !== GRANTED) return undefined
+    const grantedAtMs = this.#grantedAtMs[index] ?? UNKNOWN_TIME
+    const { usualMs } = this.#parts.window
+    const isKnown = !Number.isNaN(grantedAtMs) && usualMs > 0
+    return isKnown ? grantedAtMs + usualMs : nowMs + PATIENCE_MS_AT_FIRST
+  }
+
+  /** Somebody has read a chunk. */
+  used(firstBlock: number): void {
+    this.#unusedBytes.delete(firstBlock)
+  }
+
+  /**
+   * With a warm disk the nodes go first: what the disk has of the next version is only seen with the
+   * leaf, and asking for one leaf after the other takes a round trip each.
+   */
+  #advanceNodes(nowMs: number, ranges: PushRange[]): void {
+    for (; this.#nextNode < this.#entries.length; this.#nextNode += 1) {
+      const entry = this.#entries[this.#nextNode]
+      if (entry === undefined || entry.level === CHUNK_LEVEL) continue
+      if (this.#states[this.#nextNode] !== WAITING) continue
+      if (this.#parts.tree.hashOf(entry.level, entry.position) === undefined) return
+      if (!this.#take(this.#nextNode, entry, nowMs, ranges)) return
+    }
+  }
+
+  #advanceList(nowMs: number, ranges: PushRange[]): void {
+    for (; this.#next < this.#entries.length; this.#next += 1) {
+      const entry = this.#entries[this.#next]
+      if (entry === undefined || this.#states[this.#next] !== WAITING) continue
+      if (!this.#take(this.#next, entry, nowMs, ranges)) return
+    }
+  }
+
+  /** Returns false when it must wait, and all behind it. */
+  #take(index: number, entry: BootListEntry, nowMs: number, ranges: PushRange[]): boolean {
+    const { host } = this.#parts
+    const way = entry.level === CHUNK_LEVEL ? this.#chunkWay(entry) : this.#nodeWay(entry)
+    switch (way.kind) {
+      case 'none':
+        this.#finish(index)
+        return true
+      case 'blocked':
+        return false
+      case 'local':
+        if (host.localBytes >= LOCAL_BYTES_MAX || !this.#hasLead(way.rawBytes)) return false
+        host.readLocal(entry, way.place)
+        this.#finish(index)
+        return true
+      case 'push':
+        if (!this.#mayPush(entry.storedBytes, ranges) || !this.#hasLead(way.rawBytes)) return false
+        this.#grant(index, nowMs)
+        addToRanges(ranges, index)
+        return true
+    }
+  }
+
+  #nodeWay({ level, position }: ObjectName): Way {
+    const { tree, host, diskCache } = this.#parts
+    const hash = tree.hashOf(level, position)
+    if (tree.has(level, position) || hash === 'zeros') return { kind: 'none' }
+    if (host.isWanted(level, position)) return { kind: 'none' }
+    if (hash !== undefined && diskCache?.has(hash) === true) return { kind: 'local', rawBytes: 0 }
+    return { kind: 'push', rawBytes: 0 }
+  }
+
+  #chunkWay(entry: BootListEntry): Way {
+    const { tree, tier, host, diskCache } = this.#parts
+    const { position } = entry
+    if (position >= tree.blocks) return { kind: 'none' }
+    const place = tree.find(position)
+    if (place.kind === 'unknown') return this.#unknownChunkWay(entry)
+    const isChunk = place.kind === 'chunk' && place.firstBlock === position
+    if (!isChunk || tier.has(position)) return { kind: 'none' }
+    if (host.isWanted(CHUNK_LEVEL, position)) return { kind: 'none' }
+    const rawBytes = bytesOfBlocks(tree.sizeBytes, position, place.blocks)
+    if (diskCache?.has(place.hash) === true) return { kind: 'local', rawBytes, place }
+    return { kind: 'push', rawBytes }
+  }
+
+  /** Its leaf is not here: pushed behind it, or else waited for. */
+  #unknownChunkWay({ position, storedBytes }: BootListEntry): Way {
+    const leaf = nodeOver(position, LEAF_LEVEL)
+    const leafIndex = this.#indexes.get(objectKey(LEAF_LEVEL, leaf))
+    const isComing = leafIndex !== undefined && this.#states[leafIndex] === GRANTED
+    if (isComing && !this.#isWarm) {
+      return { kind: 'push', rawBytes: Math.min(CHUNK_BYTES_MAX, storedBytes / USUAL_SHRINKING) }
+    }
+    if (!isComing) this.#parts.host.needLeaf(leaf)
+    return { kind: 'blocked' }
+  }
+
+  /** Whether the window has room; grants begin only when it is worth a frame. */
+  #mayPush(storedBytes: number, ranges: readonly PushRange[]): boolean {
+    if (!this.#mayGrant) return false
+    if (this.#rangesGranted.length + ranges.length >= PUSH_RANGES_MAX / 2) return false
+    const { window, host } = this.#parts
+    const outstandingBytes = this.#grantedBytes + host.otherWindowBytes
+    if (outstandingBytes === 0) return true
+    const roomBytes = window.bytes - outstandingBytes
+    if (roomBytes < storedBytes) return false
+    return ranges.length > 0 || roomBytes >= Math.max(GRANT_BYTES_MIN, window.bytes * GRANT_SHARE)
+  }
+
+  #hasLead(rawBytes: number): boolean {
+    const { tier, host } = this.#parts
+    const aheadBytes = tier.guardedBytes + this.#grantedRawBytes + host.localBytes
+    return aheadBytes + rawBytes <= tier.sizeBytes * LEAD_SHARE
+  }
+
+  #grant(index: number, nowMs: number): void {
+    const { storedBytes } = this.#entries[index] ?? { storedBytes: 0 }
+    this.#states[index] = GRANTED
+    this.#granted.push(index)
+    this.#grantedBytes += storedBytes
+    this.#grantedRawBytes += storedBytes / USUAL_SHRINKING
+    this.#grantedAtMs[index] = nowMs
+    this.#outstandingAt[index] = this.#grantedBytes + this.#parts.host.otherWindowBytes
+  }
+
+  #finish(index: number): void {
+    const entry = this.#entries[index]
+    if (entry === undefined) return
+    if (this.#states[index] === GRANTED) {
+      this.#grantedBytes -= entry.storedBytes
+      this.#grantedRawBytes -= entry.storedBytes / USUAL_SHRINKING
+    }
+    this.#states[index] = DONE
+    this.#doneKeys.add(objectKey(entry.level, entry.position))
+  }
+
+  #measure(index: number, storedBytes: number, nowMs: number): void {
+    const { window } = this.#parts
+    const grantedAtMs = this.#grantedAtMs[index] ?? UNKNOWN_TIME
+    if (Number.isNaN(grantedAtMs)) window.arrivedUnasked(storedBytes)
+    else window.arrived(storedBytes, grantedAtMs, nowMs, this.#outstandingAt[index] ?? storedBytes)
+  }
+
+  #dropGrantsBefore(index: number): void {
+    const at = this.#granted.indexOf(index)
+    for (const leftOut of this.#granted.splice(0, at + 1)) {
+      if (this.#states[leftOut] === GRANTED) this.#finish(leftOut)
+    }
+  }
+
+  #isRangeOver(range: PushRange | undefined): boolean {
+    return range !== undefined && this.#states[range.end - 1] === DONE
+  }
+
+  #forgetGrants(): void {
+    this.#granted = []
+    this.#rangesGranted = []
+    this.#grantedBytes = 0
+    this.#grantedRawBytes = 0
+    this.#next = 0
+    this.#nextNode = 0
+  }
+}
+
+/** How an entry gets here. */
+type Way =
+  | { readonly kind: 'none' | 'blocked' }
+  | { readonly kind: 'push'; readonly rawBytes: number }
+  | { readonly kind: 'local'; readonly rawBytes: number; readonly place?: ChunkPlace }
+
+function addToRanges(ranges: PushRange[], index: number): void {
+  const last = ranges.at(-1)
+  if (last !== undefined && last.end === index)
+    ranges[ranges.length - 1] = { begin: last.begin, end: index + 1 }
+  else ranges.push({ begin: index, end: index + 1 })
+}

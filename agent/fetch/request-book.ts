@@ -1,0 +1,147 @@
+/**
+ * What is asked for on the connection there is and has not been answered, and how much of the path it
+ * takes. Forgotten with the connection.
+ */
+import {
+  CHUNK_LEVEL,
+  type ObjectHeader,
+  type ObjectName,
+  PRIORITY,
+  type Priority,
+} from '#shared/wire/frame.ts'
+import { OBJECTS_IN_FLIGHT_MAX, REQUEST_OBJECTS_MAX } from '#shared/wire/limits.ts'
+import { BLOCK_BYTES } from '../block/block-size.ts'
+import { objectKey } from './object-fetch.ts'
+import type { ObjectTransport } from './object-transport.ts'
+import type { PathWindow } from './path-window.ts'
+
+/** What nobody waits for leaves room for demand reads. */
+const UNHURRIED_MAX = 256
+const IN_FLIGHT_MAX: Readonly<Record<Priority, number>> = {
+  [PRIORITY.demand]: OBJECTS_IN_FLIGHT_MAX,
+  [PRIORITY.prefetch]: OBJECTS_IN_FLIGHT_MAX - UNHURRIED_MAX,
+  [PRIORITY.hydration]: OBJECTS_IN_FLIGHT_MAX - UNHURRIED_MAX,
+}
+
+interface Asked {
+  /** Answers that will come: it may have been asked for again with more hurry. */
+  answers: number
+  readonly priority: Priority
+  readonly askedAtMs: number
+  /** What it takes of the window. */
+  readonly windowBytes: number
+  readonly outstandingBytes: number
+}
+
+export class RequestBook {
+  readonly #transport: ObjectTransport
+  readonly #window: PathWindow
+  readonly #asked = new Map<number, Asked>()
+  /** Blocks by which chunks were asked for whose leaf is not here. */
+  readonly #speculative = new Set<number>()
+  #answersExpected = 0
+  #windowBytes = 0
+  #names: ObjectName[] = []
+  #namesPriority: Priority = PRIORITY.demand
+
+  constructor(transport: ObjectTransport, window: PathWindow) {
+    this.#transport = transport
+    this.#window = window
+  }
+
+  /** Bytes on their way that nobody waits for. */
+  get windowBytes(): number {
+    return this.#windowBytes
+  }
+
+  mayAsk(priority: Priority): boolean {
+    return this.#answersExpected < IN_FLIGHT_MAX[priority]
+  }
+
+  /** Asks for an object; it leaves with the next `flush`. `otherBytes` are pushes on their way. */
+  ask(
+    name: ObjectName,
+    priority: Priority,
+    { nowMs, windowBytes, otherBytes }: AskedAt,
+    isSpeculative: boolean,
+  ): void {
+    if (priority !== this.#namesPriority || this.#names.length === REQUEST_OBJECTS_MAX) this.flush()
+    this.#namesPriority = priority
+    this.#names.push({ level: name.level, position: name.position })
+    this.#answersExpected += 1
+    if (isSpeculative) this.#speculative.add(name.position)
+    const key = objectKey(name.level, name.position)
+    const before = this.#asked.get(key)
+    if (before !== undefined) {
+      before.answers += 1
+      return
+    }
+    this.#windowBytes += windowBytes
+    const outstandingBytes = this.#windowBytes + otherBytes
+    this.#asked.set(key, { answers: 1, priority, askedAtMs: nowMs, windowBytes, outstandingBytes })
+  }
+
+  flush(): void {
+    if (this.#names.length === 0) return
+    this.#transport.request({ priority: this.#namesPriority, objects: this.#names })
+    this.#names = []
+  }
+
+  /** The chunk asked for by `block` begins at `firstBlock`: so its answer will be called. */
+  rename(block: number, firstBlock: number): void {
+    this.#speculative.delete(block)
+    const key = objectKey(CHUNK_LEVEL, block)
+    const asked = this.#asked.get(key)
+    if (asked === undefined || block === firstBlock) return
+    this.#asked.delete(key)
+    const newKey = objectKey(CHUNK_LEVEL, firstBlock)
+    const present = this.#asked.get(newKey)
+    if (present === undefined) this.#asked.set(newKey, asked)
+    else present.answers += asked.answers
+  }
+
+  /** Takes note of an answer; returns whether the object was asked for. */
+  answered(header: ObjectHeader, nowMs: number): boolean {
+    const position = this.#askedPosition(header)
+    const key = objectKey(header.level, position)
+    const asked = this.#asked.get(key)
+    if (asked === undefined) return false
+    this.#answersExpected -= 1
+    asked.answers -= 1
+    const isClear = asked.answers === 0
+    if (asked.priority === PRIORITY.demand) {
+      if (isClear) this.#window.demandArrived(asked.askedAtMs, nowMs)
+    } else if (isClear) {
+      const { storedBytes } = header
+      this.#window.arrived(storedBytes, asked.askedAtMs, nowMs, asked.outstandingBytes)
+    }
+    if (isClear) {
+      this.#windowBytes -= asked.windowBytes
+      this.#asked.delete(key)
+      if (header.level === CHUNK_LEVEL) this.#speculative.delete(position)
+    }
+    return true
+  }
+
+  clear(): void {
+    this.#asked.clear()
+    this.#speculative.clear()
+    this.#names = []
+    this.#answersExpected = 0
+    this.#windowBytes = 0
+  }
+
+  /** A chunk may have been asked for by any of its blocks. */
+  #askedPosition({ level, position, rawBytes }: ObjectHeader): number {
+    if (level !== CHUNK_LEVEL || this.#asked.has(objectKey(level, position))) return position
+    const end = position + Math.max(1, Math.ceil(rawBytes / BLOCK_BYTES))
+    for (const block of this.#speculative) if (block >= position && block < end) return block
+    return position
+  }
+}
+
+interface AskedAt {
+  readonly nowMs: number
+  readonly windowBytes: number
+  readonly otherBytes: number
+}
