@@ -83,7 +83,7 @@ describe('fixedCut()', () => {
 describe('touchedChunks()', () => {
   it('names each chunk that a read overlaps, once', () => {
     const { chunks } = cutImage(imageOf(CONTENT), fixedCut(64 * KiB))
-    const read = { atMs: 0, op: 'read', sizeBytes: 8 * KiB } as const
+    const read = { atMs: 0, doneMs: 1, op: 'read', sizeBytes: 8 * KiB } as const
     const touched = touchedChunks(chunks, [
       { ...read, offsetBytes: 60 * KiB },
       { ...read, offsetBytes: 120 * KiB },
