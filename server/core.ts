@@ -54,6 +54,7 @@ export function createCore(options: CoreOptions): Core {
     log,
   })
   const boots = new BootLog({ store, now, log })
+  const traces = new Traces({ files: traceFiles, store: chunkStore, now, log })
   const catalog = new VDiskCatalog({
     store,
     chunkStore,
@@ -61,11 +62,15 @@ export function createCore(options: CoreOptions): Core {
     isInUse: (versionId) => versions.isInUse(versionId),
     usersOf: (vdisk, versionId) =>
       namedVersionUsers({ boots, registry, nowMs: now() }, { vdisk, versionId }),
+    onDataRemoved: (versionId) => {
+      traces.removeVersion(versionId).catch((error: unknown) => {
+        log.error({ err: error, versionId }, 'cannot remove the traces of a version')
+      })
+    },
     now,
     log,
   })
   const slabs = new SlabPool()
-  const traces = new Traces({ files: traceFiles, store: chunkStore, now, log })
   const bootSets = new BootSets({ traces, files: traceFiles, store: chunkStore, slabs, log })
   const unreadable = new UnreadableObjects(log)
   registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())

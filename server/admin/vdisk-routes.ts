@@ -47,7 +47,7 @@ export interface VDiskRoutesServices {
   readonly catalog: VDiskCatalog
   readonly registry: ClientRegistry
   readonly versions: OpenVersions
-  readonly traces: Pick<Traces, 'prepare'>
+  readonly traces: Pick<Traces, 'list' | 'prepare'>
   readonly importImage: Importer
   readonly log: Log
 }
@@ -155,15 +155,29 @@ async function importCounted(
   if (imported.kernel === undefined && !kernelOptional) throw noKernel(nameOf(source))
   signal.throwIfAborted()
   const { warnings, format, ...found } = imported
+  // Before anybody can boot it, so that its first boot is foreseen too.
+  progress({ stage: 'foreseeing its boots', doneBytes: 0, totalBytes: 0 })
+  await foresee(services, name, found)
+  signal.throwIfAborted()
   const registered = await services.catalog.register({
     name,
     ...(title !== undefined && { title }),
     ...found,
     promote,
   })
-  // Takes a second or two; until then the version boots without a list.
-  void services.traces.prepare(registered.version, registered.versions)
   return await resultOf(services, registered, { warnings, format })
+}
+
+/** What is known of a version already, by its boots or those of the same image elsewhere, stays. */
+async function foresee(
+  { catalog, traces }: VDiskRoutesServices,
+  name: string,
+  { committed, root, kernel }: Pick<Imported, 'committed' | 'root' | 'kernel'>,
+): Promise<void> {
+  const { versionId } = committed
+  if ((await traces.list(versionId)) !== undefined) return
+  const before = (await catalog.tryGet(name))?.versions ?? []
+  await traces.prepare({ versionId, root, ...(kernel !== undefined && { kernel }) }, before)
 }
 
 async function resultOf(

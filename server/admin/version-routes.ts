@@ -2,8 +2,14 @@
 import type { VersionRecord } from '#server/state/records.ts'
 import { versionContent } from '#server/store/version-content.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
+import type { Traces } from '#server/traces/traces.ts'
 import type { Promotion, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
-import { type PromotionView, promoteRequestSchema, type VersionView } from './admin-api.ts'
+import {
+  type PromotionView,
+  promoteRequestSchema,
+  type TraceView,
+  type VersionView,
+} from './admin-api.ts'
 import { encodeJsonFrame, FRAME } from './content-frames.ts'
 import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
@@ -13,6 +19,7 @@ import { versionViewOf } from './vdisk-routes.ts'
 export interface VersionRoutesServices {
   readonly catalog: VDiskCatalog
   readonly versions: OpenVersions
+  readonly traces: Pick<Traces, 'view'>
 }
 
 export function versionRoutes(services: VersionRoutesServices): Route[] {
@@ -52,6 +59,11 @@ export function versionRoutes(services: VersionRoutesServices): Route[] {
       answers: 'frames',
       handle: (request) => exportVersion(services, request),
     },
+    {
+      method: 'GET',
+      path: '/vdisks/:name/trace',
+      handle: (request) => showTrace(services, request),
+    },
   ]
 }
 
@@ -65,6 +77,21 @@ function promotionView(services: VersionRoutesServices, promotion: Promotion): P
   return {
     version: versionViewOf(services, promotion, version),
     ...(before !== undefined && { before }),
+  }
+}
+
+async function showTrace(
+  { catalog, versions, traces }: VersionRoutesServices,
+  { params, query }: RouteRequest,
+): Promise<TraceView> {
+  const version = await catalog.find(params['name'] ?? '', query.get('version') ?? undefined)
+  const { vdisk, number, versionId, sizeBytes } = version
+  const lease = await versions.acquire(versionId)
+  try {
+    const view = await traces.view(versionId, lease.reader.chunks)
+    return { vdisk, number, versionId, sizeBytes, ...view }
+  } finally {
+    lease.release()
   }
 }
 

@@ -53,7 +53,7 @@ import {
 import type { SessionTable, TableSession } from './session-table.ts'
 import type { SlabPool } from './slab-pool.ts'
 import type { UnreadableObjects } from './unreadable-objects.ts'
-import { offersFor, permittedVersion } from './vdisk-access.ts'
+import { offersFor, permittedVersion, vdiskGone } from './vdisk-access.ts'
 
 /**
  * Control messages of the peer waiting to be handled. After `hello` an agent sends its phases so far in one
@@ -333,22 +333,34 @@ export class Session implements TableSession {
     hydration: Hydration,
     firstPushBytes: number,
   ): Promise<void> {
-    const { versions, bootSets, registry, boots } = this.#services
-    const lease = await versions.acquire(version.versionId)
+    const { versions, bootSets, registry, boots, catalog } = this.#services
+    const { vdisk, versionId } = version
+    const lease = await versions.acquire(versionId)
     if (this.#isClosed()) return lease.release()
     this.#lease = lease
     const { clientId, boot } = this.#known()
-    boot.opened(version.vdisk, version.versionId)
+    boot.opened(vdisk, versionId)
     // Durable before a root runs on it: whatever happens, this boot gets the same version again.
-    const [bootSet] = await Promise.all([bootSets.acquire(lease.reader), boots.save()])
+    // Looked for again, as whoever removes it looks for its boots again: one sees the other.
+    const [bootSet, , found] = await Promise.all([
+      bootSets.acquire(lease.reader),
+      boots.save(),
+      catalog.version(vdisk, versionId),
+    ])
     if (this.#isClosed()) return bootSet?.release()
+    if (found === undefined) {
+      bootSet?.release()
+      lease.release()
+      this.#lease = undefined
+      throw vdiskGone(vdisk)
+    }
     this.#bootSet = bootSet
     this.#state = 'open'
     this.#lastHydration = hydration
     this.#send(openedMessage(version, lease.reader, hydration))
-    this.#log.info({ vdisk: version.vdisk, versionId: version.versionId }, 'vDisk opened')
+    this.#log.info({ vdisk, versionId }, 'vDisk opened')
     this.#startSending(lease, bootSet, firstPushBytes)
-    await registry.rememberChoice(clientId, version.vdisk).catch((error: unknown) => {
+    await registry.rememberChoice(clientId, vdisk).catch((error: unknown) => {
       this.#log.error({ err: error }, 'cannot remember the choice of the client')
     })
   }

@@ -42,7 +42,7 @@ export async function permittedVersion(
     versionId === undefined
       ? await catalog.productionVersion(vdisk)
       : await catalog.version(vdisk, versionId)
-  if (version === undefined) throw gone(vdisk)
+  if (version === undefined) throw vdiskGone(vdisk)
   return version
 }
 
@@ -59,10 +59,10 @@ function assertMayOpen(client: ClientRecord | undefined, vdisk: string): void {
       `Cannot open vDisk "${vdisk}": this client is refused`,
     )
   }
-  if (client === undefined || !client.assignments.includes(vdisk)) throw gone(vdisk)
+  if (client === undefined || !client.assignments.includes(vdisk)) throw vdiskGone(vdisk)
 }
 
-function gone(vdisk: string): BootwireError {
+export function vdiskGone(vdisk: string): BootwireError {
   return new BootwireError(
     'VDISK_GONE',
     `Cannot open vDisk "${vdisk}": it is not there, or not assigned to this client any more`,

@@ -83,6 +83,8 @@ export interface VDiskCatalogOptions {
   readonly isInUse: (versionId: string) => boolean
   /** The clients whose root is on this version of this vDisk. */
   readonly usersOf: (vdisk: string, versionId: string) => Promise<VersionUserName[]>
+  /** The data of a version is gone; what is kept of it elsewhere may go, too. */
+  readonly onDataRemoved: (versionId: string) => void
   readonly now: () => number
   readonly log: Log
 }
@@ -273,7 +275,7 @@ export class VDiskCatalog {
   }
 
   async #sweep(): Promise<void> {
-    const { chunkStore, bootFiles, isInUse, log } = this.#options
+    const { chunkStore, bootFiles, isInUse, onDataRemoved, log } = this.#options
     if (this.#imports > 0) return // one began while this waited for another sweep
     const versions = (await this.#store.range(VERSION_KEYS)).map((e) => e.value as VersionRecord)
     const versionIds = new Set(versions.map(({ versionId }) => versionId))
@@ -281,6 +283,7 @@ export class VDiskCatalog {
       if (versionIds.has(versionId) || isInUse(versionId)) continue
       log.info({ versionId }, 'removing a version that no vDisk has any more')
       await chunkStore.removeVersion(versionId)
+      onDataRemoved(versionId)
       this.garbage.schedule()
     }
     const kernelIds = new Set(versions.map(({ kernel }) => kernel?.id))
