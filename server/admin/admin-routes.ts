@@ -9,7 +9,7 @@ import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
 import type { Route } from './router.ts'
 import { type StoreRoutesServices, storeRoutes } from './store-routes.ts'
 import { type VDiskRoutesServices, vdiskRoutes } from './vdisk-routes.ts'
-import { versionRoutes } from './version-routes.ts'
+import { type VersionRoutesServices, versionRoutes } from './version-routes.ts'
 
 /** What `status` tells of the running server. */
 export interface ServerFacts {
@@ -23,6 +23,7 @@ export interface ServerFacts {
 export interface AdminServices
   extends ClientRoutesServices,
     VDiskRoutesServices,
+    VersionRoutesServices,
     StoreRoutesServices {
   readonly server: ServerFacts
 }
