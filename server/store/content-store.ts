@@ -22,11 +22,15 @@ import type {
   VersionReader,
   VersionWriter,
 } from './chunk-store.ts'
+import { collectGarbage } from './garbage-collection.ts'
+import { mendAfterImport } from './import-mending.ts'
 import { ImportSession } from './import-session.ts'
 import { type Pack, PackSet } from './pack.ts'
 import { isMissing } from './read-fully.ts'
+import { checkStore } from './store-check.ts'
 import { NODE_DISK, type StoreDisk } from './store-disk.ts'
 import { StoreLayout, VERSION_ID_PATTERN } from './store-layout.ts'
+import type { StoreParts } from './store-parts.ts'
 import { StoredVersionReader } from './stored-version-reader.ts'
 import { VersionFolders } from './version-folders.ts'
 import { type FinishedVersion, ImportWriter } from './version-writer.ts'
@@ -49,10 +53,13 @@ export class ContentStore implements ChunkStore {
   #session: Promise<ImportSession> | undefined
   #sessionUsers = 0
   #commits = 0
+  readonly #parts: StoreParts
+  readonly #closing = new AbortController()
+  #maintenance: Promise<void> = Promise.resolve()
 
   private constructor(
     layout: StoreLayout,
-    { sign }: ContentStoreOptions,
+    { sign, disk = NODE_DISK }: ContentStoreOptions,
     packs: PackSet,
     folders: VersionFolders,
   ) {
@@ -60,6 +67,17 @@ export class ContentStore implements ChunkStore {
     this.#sign = sign
     this.#packs = packs
     this.#folders = folders
+    this.#parts = {
+      layout,
+      disk,
+      packs,
+      folders,
+      lastCommit: () => this.#commits,
+      willHold: (pack) => this.#willHold(pack),
+      sign,
+      session: () => this.#session,
+      refreshReaders: (versionId) => this.#refreshReaders(versionId),
+    }
   }
 
   /** Opens or creates the store, and removes what a crash left half-way. */
@@ -126,40 +144,64 @@ export class ContentStore implements ChunkStore {
     return await this.#folders.list()
   }
 
-  async collectGarbage(_signal: AbortSignal): Promise<GarbageReport> {
-    throw new Error('not built yet')
+  async collectGarbage(signal: AbortSignal): Promise<GarbageReport> {
+    return await this.#maintain(signal, (both) => collectGarbage(this.#parts, both))
   }
 
   async check(
-    _options: CheckOptions,
-    _onProgress: (progress: CheckProgress) => void,
-    _signal: AbortSignal,
+    options: CheckOptions,
+    onProgress: (progress: CheckProgress) => void,
+    signal: AbortSignal,
   ): Promise<CheckReport> {
-    throw new Error('not built yet')
+    return await this.#maintain(signal, (both) =>
+      checkStore(this.#parts, options, onProgress, both),
+    )
   }
 
-  /** Readers that are open stay so; versions being written are given up. */
+  /** Readers that are open stay so; versions being written are given up, and so is maintenance. */
   async close(): Promise<void> {
+    this.#closing.abort(new Error('The store was closed'))
+    await this.#maintenance
     for (const writer of this.#writers) await writer.abort()
+    await this.#session
+  }
+
+  /** Garbage collection and check run one at a time. */
+  async #maintain<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const both = AbortSignal.any([signal, this.#closing.signal])
+    const done = this.#maintenance.then(() => {
+      both.throwIfAborted()
+      return work(both)
+    })
+    this.#maintenance = done.then(
+      () => undefined,
+      () => undefined,
+    )
+    return await done
   }
 
   async #publish(
     passing: { readonly folder: string; isPublished: boolean },
-    { versionId, record, places, sizeBytes }: FinishedVersion,
+    { versionId, record, places, sizeBytes, replaced }: FinishedVersion,
     held: ReadonlySet<Pack>,
   ): Promise<void> {
     await this.#folders.complete(passing.folder, this.#sign(record), places, sizeBytes)
     await this.#folders.change(async () => {
       // Before the rename: should what follows fail, the version may be there all the same.
-      this.#commits += 1
-      for (const pack of held) {
-        pack.isNew = false
-        pack.lastCommit = this.#commits
-      }
+      for (const pack of held) this.#willHold(pack)
       await this.#folders.publish(passing.folder, versionId)
       passing.isPublished = true
     })
     await this.#refreshReaders(versionId)
+    const session = await this.#session
+    if (session !== undefined) await mendAfterImport(this.#parts, session, replaced)
+  }
+
+  /** Numbered, so that garbage collection knows what happened since it looked. */
+  #willHold(pack: Pack): void {
+    this.#commits += 1
+    pack.isNew = false
+    pack.lastCommit = this.#commits
   }
 
   async #end(

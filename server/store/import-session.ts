@@ -32,7 +32,7 @@ export interface ReplacedChunk {
 }
 
 export class ImportSession {
-  readonly pool = new SpanPool()
+  #pool: SpanPool | undefined
   readonly index: ChunkIndex<Pack>
   /** By content hash, as a string of its bytes. */
   readonly coming = new Map<string, ComingChunk>()
@@ -61,7 +61,13 @@ export class ImportSession {
     }
   }
 
+  /** Started by whoever asks first. */
+  get pool(): SpanPool {
+    this.#pool ??= new SpanPool()
+    return this.#pool
+  }
+
   async close(): Promise<void> {
-    await this.pool.close()
+    await this.#pool?.close()
   }
 }

@@ -71,6 +71,17 @@ export function readChunkHeader(bytes: Uint8Array, at: number): PackedChunk | un
   return crc32(checked) === checksum ? chunk : undefined
 }
 
+/** True when both say the same of a chunk. */
+export function isSameChunk(a: PackedChunk, b: PackedChunk): boolean {
+  return (
+    a.encoding === b.encoding &&
+    a.rawBytes === b.rawBytes &&
+    a.storedBytes === b.storedBytes &&
+    a.checksum === b.checksum &&
+    Buffer.compare(a.hash, b.hash) === 0
+  )
+}
+
 /** Index of a pack that is `packBytes` long. */
 export function encodeIndex(entries: IndexEntries, packBytes: number): Uint8Array {
   const bytes = new Uint8Array(INDEX_HEADER_BYTES + entries.count * INDEX_ENTRY_BYTES)

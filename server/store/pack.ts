@@ -2,10 +2,10 @@
 import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
-import { decodeIndex, entryCount, type IndexEntries } from './pack-format.ts'
+import { decodeIndex, encodeIndex, entryCount, type IndexEntries } from './pack-format.ts'
 import { PackWriter } from './pack-writer.ts'
 import { isMissing } from './read-fully.ts'
-import type { StoreDisk } from './store-disk.ts'
+import { replaceFile, type StoreDisk } from './store-disk.ts'
 import {
   INDEX_SUFFIX,
   NEW_SUFFIX,
@@ -133,6 +133,27 @@ export class PackSet {
     // The index first: a pack without one is a leftover, an index alone would promise chunks.
     await this.#disk.removeFile(this.#layout.index(pack.id))
     await this.#disk.removeFile(pack.path)
+  }
+
+  /** Stands for a pack that a version names and that is not there. */
+  missing(packId: string): Pack {
+    return new Pack(packId, this.#layout.pack(packId))
+  }
+
+  /** Stored bytes of a pack's chunks, nearly; 0 when it is not there. */
+  async storedBytes(pack: Pack): Promise<number> {
+    try {
+      return (await stat(pack.path)).size
+    } catch (error) {
+      if (isMissing(error)) return 0
+      throw error
+    }
+  }
+
+  /** Replaces a pack's index; the pack is as it was. */
+  async writeIndex(pack: Pack, entries: IndexEntries): Promise<void> {
+    const { size } = await stat(pack.path)
+    await replaceFile(this.#disk, this.#layout.index(pack.id), encodeIndex(entries, size))
   }
 
   /** How many chunks a pack has, as the length of its index says. */

@@ -47,39 +47,37 @@ export class SpanPool {
   readonly #queue: (() => void)[] = []
   readonly #spare: ArrayBuffer[] = []
   #nextJobId = 0
+  readonly #workersMax: number
   #closed = false
 
-  constructor(workerCount: number = Math.min(availableParallelism(), WORKERS_MAX)) {
-    for (let count = 0; count < workerCount; count += 1) {
-      this.#workers.push({ thread: this.#startThread(), jobs: 0 })
-    }
+  /** Workers are started when there is work for one more. */
+  constructor(workersMax: number = Math.min(availableParallelism(), WORKERS_MAX)) {
+    this.#workersMax = workersMax
   }
 
   /** Jobs that can be under way at once. */
   get jobsMax(): number {
-    return this.#workers.length * JOBS_PER_WORKER
+    return this.#workersMax * JOBS_PER_WORKER
   }
 
   /** Waits for a worker that may take another job; first come, first served. */
   async begin(): Promise<SpanJob> {
     let worker = this.#idlest()
-    if (worker === undefined) {
+    if (worker.jobs === JOBS_PER_WORKER) {
       const turn = Promise.withResolvers<void>()
       this.#queue.push(turn.resolve)
       await turn.promise
       worker = this.#idlest()
     }
-    invariant(worker !== undefined, 'a closed pool takes no jobs')
     return this.#job(worker)
   }
 
   /** Reads and proves chunks of a pack; the caller bounds how many it asks for at once. */
-  async prove(packPath: string, offsets: Uint32Array<ArrayBuffer>): Promise<ProveAnswer> {
-    const worker = this.#workers.toSorted((a, b) => a.jobs - b.jobs)[0]
-    invariant(worker !== undefined, 'a closed pool proves nothing')
+  async prove(packPath: string, entries: Uint8Array): Promise<ProveAnswer> {
+    const worker = this.#idlest()
     worker.jobs += 1
     try {
-      const request: ProveRequest = { kind: 'prove', jobId: this.#newJobId(), packPath, offsets }
+      const request: ProveRequest = { kind: 'prove', jobId: this.#newJobId(), packPath, entries }
       return (await this.#ask(worker, request, [])) as ProveAnswer
     } finally {
       worker.jobs -= 1
@@ -123,9 +121,16 @@ export class SpanPool {
     }
   }
 
-  #idlest(): PoolWorker | undefined {
+  /** The worker with the least to do; a new one, when all have something and there may be more. */
+  #idlest(): PoolWorker {
+    invariant(!this.#closed, 'a closed pool takes no work')
     const [first] = this.#workers.toSorted((a, b) => a.jobs - b.jobs)
-    return first !== undefined && first.jobs < JOBS_PER_WORKER ? first : undefined
+    if (first !== undefined && (first.jobs === 0 || this.#workers.length === this.#workersMax)) {
+      return first
+    }
+    const worker = { thread: this.#startThread(), jobs: 0 }
+    this.#workers.push(worker)
+    return worker
   }
 
   #newJobId(): number {

@@ -72,12 +72,13 @@ export interface StoreAnswer {
   readonly memory: ArrayBuffer
 }
 
-/** Reads a stretch of a pack and proves every chunk in it. */
+/** Reads chunks of a pack and proves each: its checksum, its hash, and that it is the one of the index. */
 export interface ProveRequest {
   readonly kind: 'prove'
   readonly jobId: number
   readonly packPath: string
-  readonly offsets: Uint32Array<ArrayBuffer>
+  /** As they stand in the index. */
+  readonly entries: Uint8Array
 }
 
 export interface ProveAnswer {

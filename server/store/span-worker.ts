@@ -4,6 +4,7 @@ import { zstdDecompressSync } from 'node:zlib'
 import { invariant } from '#shared/invariant.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { CHUNK_ENCODING } from '#shared/wire/frame.ts'
+import { IndexEntries, type IndexEntry, isSameChunk } from './pack-format.ts'
 import { PackWindow } from './pack-window.ts'
 import { type CutSpan, cutAndHash, SpanEncoder } from './span-encoder.ts'
 import type {
@@ -62,11 +63,13 @@ function store(request: StoreRequest): void {
   answer({ kind: 'store', jobId, ...stored, memory }, [stored.records.buffer, memory])
 }
 
-function prove({ jobId, packPath, offsets }: ProveRequest): void {
+function prove({ jobId, packPath, entries: bytes }: ProveRequest): void {
   const damaged: { offset: number; why: string }[] = []
-  for (const offset of offsets) {
-    const why = fault(readChunk(packPath, offset))
-    if (why !== undefined) damaged.push({ offset, why })
+  const entries = IndexEntries.of(bytes)
+  for (let index = 0; index < entries.count; index += 1) {
+    const entry = entries.get(index)
+    const why = fault(readChunk(packPath, entry.offset), entry)
+    if (why !== undefined) damaged.push({ offset: entry.offset, why })
   }
   answer({ kind: 'prove', jobId, damaged }, [])
 }
@@ -79,9 +82,10 @@ function readChunk(path: string, offset: number): PackReading {
   }
 }
 
-function fault(reading: PackReading): string | undefined {
+function fault(reading: PackReading, entry: IndexEntry): string | undefined {
   if (reading.kind === 'damaged') return reading.why
   const { chunk, stored } = reading
+  if (!isSameChunk(chunk, entry)) return 'it is not the chunk that the index has there'
   const bytes = decode(chunk.encoding, stored, chunk.rawBytes)
   if (bytes?.length !== chunk.rawBytes) return 'it cannot be decoded'
   return Buffer.compare(contentHash(bytes), chunk.hash) === 0 ? undefined : 'its hash is another'

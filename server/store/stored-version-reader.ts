@@ -1,26 +1,22 @@
 /** One version of the content store, opened: where everything lies in memory, the bytes on the disk. */
-import { read } from 'node:fs'
-import { type FileHandle, open, readFile } from 'node:fs/promises'
-import { crc32 } from 'node:zlib'
+import { readFile } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
-import { invariant } from '#shared/invariant.ts'
 import { HASH_BYTES } from '#shared/manifest/content-hash.ts'
 import { bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
-import {
-  decodeVersionRoot,
-  type SignedRoot,
-  type VersionRoot,
-} from '#shared/manifest/version-root.ts'
-import { CHUNK_ENCODING, CHUNK_LEVEL, type ObjectName } from '#shared/wire/frame.ts'
+import type { SignedRoot } from '#shared/manifest/version-root.ts'
+import { CHUNK_LEVEL, type ObjectName } from '#shared/wire/frame.ts'
+import { readChecked } from './checked-read.ts'
 import type { ChunkTable, StoredObject, VersionReader } from './chunk-store.ts'
-import { NodeTable } from './nodes-file.ts'
 import type { PackFile, PackSet } from './pack.ts'
 import { CHUNK_HEADER_BYTES } from './pack-format.ts'
 import { PlaceTable } from './place-table.ts'
-import { readHead } from './read-fully.ts'
+import { isMissing } from './read-fully.ts'
 import type { StoreLayout } from './store-layout.ts'
+import { StoredTree } from './stored-tree.ts'
 import { verifiedLeaves } from './version-content.ts'
-import { decodeRootFile, ROOT_FILE_BYTES_MAX } from './version-root-file.ts'
+
+/** Garbage collection would have to move chunks as often while a version is opened. */
+const OPEN_ATTEMPTS = 3
 
 /** A version's places and the packs they are in; exchanged whole when chunks have moved. */
 interface OpenPlaces {
@@ -36,49 +32,38 @@ export interface OpenVersionParts {
 }
 
 export class StoredVersionReader implements VersionReader {
-  readonly versionId: string
-  readonly signedRoot: SignedRoot
-  readonly sizeBytes: number
   readonly #parts: OpenVersionParts
-  readonly #nodes: NodeTable
-  readonly #nodesFile: FileHandle
+  readonly #tree: StoredTree
   #places: OpenPlaces
   #isClosed = false
 
-  private constructor(
-    signedRoot: SignedRoot,
-    { sizeBytes }: VersionRoot,
-    versionId: string,
-    files: {
-      readonly parts: OpenVersionParts
-      readonly nodes: NodeTable
-      readonly nodesFile: FileHandle
-      readonly places: OpenPlaces
-    },
-  ) {
-    this.versionId = versionId
-    this.signedRoot = signedRoot
-    this.sizeBytes = sizeBytes
-    this.#parts = files.parts
-    this.#nodes = files.nodes
-    this.#nodesFile = files.nodesFile
-    this.#places = files.places
+  private constructor(parts: OpenVersionParts, tree: StoredTree, places: OpenPlaces) {
+    this.#parts = parts
+    this.#tree = tree
+    this.#places = places
   }
 
   /** @throws {BootwireError} STATE_UNREADABLE; Node's error when a file is not there */
   static async open(versionId: string, parts: OpenVersionParts): Promise<StoredVersionReader> {
-    const { layout, packs } = parts
-    const rootPath = layout.versionFile(versionId, 'root')
-    const rootBytes = await readHead(rootPath, ROOT_FILE_BYTES_MAX)
-    const signedRoot = decodeRootFile(rootBytes, versionId, rootPath)
-    const root = decodeVersionRoot(signedRoot.record)
-    await using opened = new AsyncDisposableStack()
-    const nodesPath = layout.versionFile(versionId, 'nodes')
-    const nodesFile = opened.use(await open(nodesPath))
-    const nodes = await NodeTable.read(nodesFile, nodesPath)
-    const places = await openPlaces(versionId, layout, packs)
-    opened.move()
-    return new StoredVersionReader(signedRoot, root, versionId, { parts, nodes, nodesFile, places })
+    const tree = await StoredTree.open(parts.layout, versionId)
+    try {
+      return new StoredVersionReader(parts, tree, await openPlaces(versionId, parts))
+    } catch (error) {
+      await tree.close()
+      throw error
+    }
+  }
+
+  get versionId(): string {
+    return this.#tree.versionId
+  }
+
+  get signedRoot(): SignedRoot {
+    return this.#tree.signedRoot
+  }
+
+  get sizeBytes(): number {
+    return this.#tree.sizeBytes
   }
 
   get chunks(): ChunkTable {
@@ -91,7 +76,7 @@ export class StoredVersionReader implements VersionReader {
 
   async readObject(name: ObjectName, target: Uint8Array): Promise<StoredObject | undefined> {
     if (name.level === CHUNK_LEVEL) return await this.#readChunk(name.position, target)
-    return await this.#readNode(name, target)
+    return await this.#tree.readObject(name, target)
   }
 
   async readHashes(): Promise<Uint8Array> {
@@ -109,13 +94,16 @@ export class StoredVersionReader implements VersionReader {
     return hashes
   }
 
-  /** Goes on with chunks where they are now. */
+  /** Goes on with chunks where they are now; where they were, when the version has been removed. */
   async refresh(): Promise<void> {
-    const { layout, packs } = this.#parts
-    const places = await openPlaces(this.versionId, layout, packs)
+    const places = await openPlaces(this.versionId, this.#parts).catch((error: unknown) => {
+      if (isMissing(error)) return undefined
+      throw error
+    })
+    if (places === undefined) return
     const old = this.#isClosed ? places : this.#places
     if (!this.#isClosed) this.#places = places
-    await closeFiles(old, packs)
+    await closeFiles(old, this.#parts.packs)
   }
 
   async close(): Promise<void> {
@@ -123,7 +111,7 @@ export class StoredVersionReader implements VersionReader {
     this.#isClosed = true
     this.#parts.onClosed()
     await closeFiles(this.#places, this.#parts.packs)
-    await this.#nodesFile.close()
+    await this.#tree.close()
   }
 
   async #readChunk(block: number, target: Uint8Array): Promise<StoredObject | undefined> {
@@ -147,20 +135,6 @@ export class StoredVersionReader implements VersionReader {
     return { encoding: table.encoding(index), position, rawBytes, storedBytes }
   }
 
-  async #readNode(name: ObjectName, target: Uint8Array): Promise<StoredObject | undefined> {
-    const { level, position } = name
-    const place = this.#nodes.find(level, position)
-    if (place === undefined) return undefined
-    const { lengthBytes, offsetBytes, checksum } = place
-    const expected = { offset: offsetBytes, lengthBytes, checksum }
-    if (!(await readChecked(this.#nodesFile.fd, target, expected))) {
-      const path = this.#parts.layout.versionFile(this.versionId, 'nodes')
-      throw corrupt(`node ${level}/${position} of version ${this.versionId}`, path, offsetBytes)
-    }
-    const encoding = CHUNK_ENCODING.raw
-    return { encoding, position, rawBytes: lengthBytes, storedBytes: lengthBytes }
-  }
-
   #lost(position: number, packId: string | undefined): BootwireError {
     const why =
       packId === undefined
@@ -173,10 +147,18 @@ export class StoredVersionReader implements VersionReader {
   }
 }
 
-async function openPlaces(
+/** A pack that goes between reading its name and opening it had its chunks moved: look again. */
+async function openPlaces(versionId: string, parts: OpenVersionParts): Promise<OpenPlaces> {
+  for (let attempt = 1; ; attempt += 1) {
+    const places = await tryOpenPlaces(versionId, parts)
+    if (attempt === OPEN_ATTEMPTS || !places.files.includes(undefined)) return places
+    await closeFiles(places, parts.packs)
+  }
+}
+
+async function tryOpenPlaces(
   versionId: string,
-  layout: StoreLayout,
-  packs: PackSet,
+  { layout, packs }: OpenVersionParts,
 ): Promise<OpenPlaces> {
   const path = layout.versionFile(versionId, 'places')
   const table = PlaceTable.decode(await readFile(path), path)
@@ -190,44 +172,6 @@ async function openPlaces(
 
 async function closeFiles({ files }: OpenPlaces, packs: PackSet): Promise<void> {
   for (const file of files) if (file !== undefined) await packs.closeFile(file)
-}
-
-interface ExpectedBytes {
-  readonly offset: number
-  readonly lengthBytes: number
-  readonly checksum: number
-}
-
-/** Returns whether the file has the bytes that were written. */
-async function readChecked(
-  descriptor: number,
-  target: Uint8Array,
-  { offset, lengthBytes, checksum }: ExpectedBytes,
-): Promise<boolean> {
-  invariant(target.length >= lengthBytes, `room of ${target.length} bytes for ${lengthBytes}`)
-  for (let done = 0; done < lengthBytes; ) {
-    const bytes = await readAt(descriptor, target, done, lengthBytes - done, offset + done)
-    if (bytes === 0) return false
-    done += bytes
-  }
-  return crc32(target.subarray(0, lengthBytes)) === checksum
-}
-
-/** Returns 0 for what the disk cannot read, as at the file's end. The callback costs a third less than a FileHandle. */
-function readAt(
-  descriptor: number,
-  target: Uint8Array,
-  from: number,
-  lengthBytes: number,
-  positionBytes: number,
-): Promise<number> {
-  return new Promise((resolve, reject) => {
-    read(descriptor, target, from, lengthBytes, positionBytes, (error, bytesRead) => {
-      if (error === null) resolve(bytesRead)
-      else if (error.code === 'EIO') resolve(0)
-      else reject(error)
-    })
-  })
 }
 
 function corrupt(what: string, path: string, offset: number): BootwireError {

@@ -21,6 +21,9 @@ import { decodeVersionRoot } from '#shared/manifest/version-root.ts'
 import { CHUNK_ENCODING, CHUNK_LEVEL, type ObjectName } from '#shared/wire/frame.ts'
 import type { VersionReader } from './chunk-store.ts'
 
+/** Reads nodes; what `verifiedLeaves` needs of a version. */
+export type TreeReader = Pick<VersionReader, 'versionId' | 'signedRoot' | 'readObject'>
+
 /** The next piece of a version; pieces follow one another without a gap. */
 export interface ContentPiece {
   readonly offsetBytes: number
@@ -58,7 +61,7 @@ export async function* versionContent(
 }
 
 /** All leaves of a version in order, each proven. @throws {BootwireError} CHUNK_CORRUPT, MANIFEST_INVALID */
-export async function* verifiedLeaves(reader: VersionReader): AsyncGenerator<VerifiedLeaf> {
+export async function* verifiedLeaves(reader: TreeReader): AsyncGenerator<VerifiedLeaf> {
   const { rootHash, sizeBytes } = decodeVersionRoot(reader.signedRoot.record)
   const top = { level: treeLevels(sizeBytes), position: 0 }
   yield* leavesUnder(reader, sizeBytes, top, isZeroHash(rootHash) ? undefined : rootHash)
@@ -66,7 +69,7 @@ export async function* verifiedLeaves(reader: VersionReader): AsyncGenerator<Ver
 
 /** `hash` is undefined when everything under the node is zero. */
 async function* leavesUnder(
-  reader: VersionReader,
+  reader: TreeReader,
   sizeBytes: number,
   { level, position }: ObjectName,
   hash: Uint8Array | undefined,
@@ -86,7 +89,7 @@ async function* leavesUnder(
 }
 
 async function readNode(
-  reader: VersionReader,
+  reader: TreeReader,
   name: ObjectName,
   hash: Uint8Array,
 ): Promise<Uint8Array> {

@@ -7,6 +7,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SignedRoot } from '#shared/manifest/version-root.ts'
+import { NodesWriter } from './nodes-file.ts'
 import { decodePlacesHead, type PlacesHead, PlaceTable, placesHeadBytes } from './place-table.ts'
 import { isMissing, readHead } from './read-fully.ts'
 import { type NewFile, replaceFile, type StoreDisk, writeNewFile } from './store-disk.ts'
@@ -18,6 +19,7 @@ import {
   VERSION_ID_PATTERN,
   WRITING_PREFIX,
 } from './store-layout.ts'
+import type { TreeNode } from './tree-builder.ts'
 import { encodeRootFile } from './version-root-file.ts'
 
 /** Enough for the head of nearly any; read again when it is longer. */
@@ -111,11 +113,33 @@ export class VersionFolders {
     await this.#disk.syncFolder(this.#layout.versions)
   }
 
-  async writePlaces(versionId: string, places: PlaceTable): Promise<void> {
-    await this.writeFile(versionId, 'places', places.encode())
+  /** Puts a tree in the place of the one there is. */
+  async writeNodes(versionId: string, nodes: Iterable<TreeNode>): Promise<void> {
+    const path = this.#layout.versionFile(versionId, 'nodes')
+    const passing = path + NEW_SUFFIX
+    await this.#disk.removeFile(passing)
+    const file = await this.#disk.createFile(passing)
+    try {
+      const writer = new NodesWriter(file)
+      for (const node of nodes) await writer.add(node)
+      await writer.finish()
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await this.#disk.rename(passing, path)
+    await this.#disk.syncFolder(this.#layout.version(versionId))
   }
 
-  async writeFile(
+  async writeRoot(versionId: string, root: SignedRoot): Promise<void> {
+    await this.#replace(versionId, 'root', encodeRootFile(root))
+  }
+
+  async writePlaces(versionId: string, places: PlaceTable): Promise<void> {
+    await this.#replace(versionId, 'places', places.encode())
+  }
+
+  async #replace(
     versionId: string,
     file: keyof typeof VERSION_FILES,
     bytes: Uint8Array,
