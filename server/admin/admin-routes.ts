@@ -20,13 +20,10 @@ export interface ServerFacts {
   readonly startedAtMs: number
 }
 
-export interface AdminServices
-  extends ClientRoutesServices,
-    VDiskRoutesServices,
-    VersionRoutesServices,
-    StoreRoutesServices {
-  readonly server: ServerFacts
-}
+export type AdminServices = ClientRoutesServices &
+  VDiskRoutesServices &
+  VersionRoutesServices &
+  StoreRoutesServices & { readonly server: ServerFacts }
 
 export function createAdminRoutes(services: AdminServices): Route[] {
   return [

@@ -4,12 +4,18 @@ import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
+import type { CheckView, ClientView, HydrateRequest, VersionView } from '#server/admin/admin-api.ts'
 import { AdminServer } from '#server/admin/admin-server.ts'
 import { clientRoutes } from '#server/admin/client-routes.ts'
+import { storeRoutes } from '#server/admin/store-routes.ts'
 import { type Importer, vdiskRoutes } from '#server/admin/vdisk-routes.ts'
-import { AdminClient } from '#server/cli/admin-client.ts'
+import { versionRoutes } from '#server/admin/version-routes.ts'
+import { AdminClient, type Content } from '#server/cli/admin-client.ts'
 import { createLog, silentLog } from '#server/log.ts'
+import type { GarbageReport } from '#server/store/chunk-store.ts'
+import { BootwireError } from '#shared/errors.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { createTestCore, imageOf, type TestCore } from '#test/support/server-core.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
@@ -18,13 +24,20 @@ const TIMEOUT = { timeout: 20_000 }
 
 /** Stores an image made of the path, in two steps that tell how far they are. */
 function importerOf(core: TestCore): Importer {
-  return async ({ path }, onProgress) => {
+  return async (source, onProgress) => {
     onProgress({ stage: 'reading', doneBytes: 1, totalBytes: 2 })
     onProgress({ stage: 'reading', doneBytes: 2, totalBytes: 2 })
-    const committed = core.chunkStore.add(imageOf(path))
+    const image = 'path' in source ? imageOf(source.path) : await wholeOf(source.upload)
+    const committed = core.chunkStore.add(image)
     const root = { partition: 1, fsType: 'ext4', options: '' }
-    return { committed, root, osName: 'Test 1', warnings: ['made up'] }
+    return { committed, format: 'raw', root, osName: 'Test 1', warnings: ['made up'] }
   }
+}
+
+async function wholeOf(upload: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  for await (const part of upload) parts.push(part)
+  return new Uint8Array(Buffer.concat(parts))
 }
 
 async function startAdmin(importImage?: Importer, log = silentLog()) {
@@ -32,7 +45,12 @@ async function startAdmin(importImage?: Importer, log = silentLog()) {
   const core = createTestCore()
   const services = { ...core, importImage: importImage ?? importerOf(core), log }
   const path = join(folder.path, 'admin.sock')
-  const routes = [...vdiskRoutes(services), ...clientRoutes(services)]
+  const routes = [
+    ...vdiskRoutes(services),
+    ...versionRoutes(services),
+    ...storeRoutes(services),
+    ...clientRoutes(services),
+  ]
   const admin = await AdminServer.listen(path, routes, log)
   return {
     core,
@@ -63,20 +81,23 @@ describe('an import', TIMEOUT, () => {
 
   it('tells how far it is, then the vDisk and what was odd', async () => {
     await using admin = await startAdmin()
-    const progress: number[] = []
-    const result = await admin.client.importVDisk(image, ({ doneBytes }) =>
-      progress.push(doneBytes),
+    const progress: string[] = []
+    const result = await admin.client.importVDisk(image, ({ stage, doneBytes }) =>
+      progress.push(`${stage} ${doneBytes}`),
     )
-    assert.deepEqual([progress, result.vdisk.name, result.warnings], [[1, 2], 'one', ['made up']])
+    assert.deepEqual(progress, ['reading 1', 'reading 2', 'foreseeing its boots 0'])
+    assert.deepEqual([result.vdisk.name, result.warnings], ['one', ['made up']])
     assert.equal((await admin.core.catalog.list()).length, 1)
   })
 
   it('ends, leaving nothing, when whoever asked for it is gone', async () => {
+    let running = false
     let aborted = false
     const lines: string[] = []
     await using admin = await startAdmin(
       (_request, _onProgress, signal) =>
         new Promise((_resolve, reject) => {
+          running = true
           signal.addEventListener('abort', () => {
             aborted = true
             reject(new Error('aborted'))
@@ -89,17 +110,15 @@ describe('an import', TIMEOUT, () => {
     socket.write(
       `POST /vdisks HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
     )
-    await eventually('the import runs', async () => {
-      const release = await admin.core.catalog.reserve('one').catch(() => undefined)
-      release?.()
-      return release === undefined
-    })
+    await eventually('the import runs', () => running)
+    // A sweep leaves alone what is in no record as long as an import runs.
+    const orphan = admin.core.chunkStore.add(imageOf('stored'))
+    await admin.core.catalog.sweep()
+    assert.deepEqual(await admin.core.chunkStore.listVersions(), [orphan.versionId])
     socket.destroy()
     await eventually('the import is aborted', () => aborted)
-    await eventually('the name is free', async () => {
-      const release = await admin.core.catalog.reserve('one').catch(() => undefined)
-      release?.()
-      return release !== undefined
+    await eventually('what it stored is swept', async () => {
+      return (await admin.core.chunkStore.listVersions()).length === 0
     })
     assert.deepEqual(lines, [], 'nothing failed')
   })
@@ -126,41 +145,189 @@ describe('an import', TIMEOUT, () => {
     })
   })
 
-  it('leaves nothing in the store when its name was taken, or it failed', async () => {
+  it('leaves nothing in the store when it fails', async () => {
     await using admin = await startAdmin()
     await admin.client.importVDisk(image, () => undefined)
-    const other = { ...image, path: '/other' }
-    await assert.rejects(
-      admin.client.importVDisk(other, () => undefined),
-      { code: 'ALREADY_EXISTS' },
-    )
     const bare = { path: '/bare', name: 'bare' }
     await assert.rejects(
       admin.client.importVDisk(bare, () => undefined),
       { code: 'NO_KERNEL' },
     )
-    assert.equal(admin.core.chunkStore.versions.size, 1)
+    assert.equal((await admin.core.chunkStore.listVersions()).length, 1)
   })
 
-  it('is refused under a name that is being imported', async () => {
-    let finish: () => void = () => undefined
-    const core = createTestCore()
-    await using admin = await startAdmin(async (request, onProgress, signal) => {
-      await new Promise<void>((resolve) => {
-        finish = resolve
-        onProgress({ stage: 'held', doneBytes: 0, totalBytes: 1 })
-      })
-      return await importerOf(core)(request, onProgress, signal)
-    })
-    await new Promise<void>((resolve, reject) => {
-      admin.client.importVDisk(image, () => resolve()).catch(reject)
-    })
-    await assert.rejects(
-      admin.client.importVDisk(image, () => undefined),
-      { code: 'ALREADY_EXISTS' },
+  it('makes the next version under a name that is there, also at the same time', async () => {
+    await using admin = await startAdmin()
+    const paths = ['/a', '/b', '/c', '/d']
+    const results = await Promise.all(
+      paths.map((path) => admin.client.importVDisk({ ...image, path }, () => undefined)),
     )
-    finish()
+    const numbers = results.map(({ version }) => version.number).sort()
+    assert.deepEqual(numbers, [1, 2, 3, 4])
+    const versions = await admin.client.ask<VersionView[]>('GET', '/vdisks/one/versions')
+    assert.deepEqual(
+      versions.map(({ number, isInProduction }) => [number, isInProduction]),
+      [
+        [4, false],
+        [3, false],
+        [2, false],
+        [1, true],
+      ],
+    )
+    const again = await admin.client.importVDisk({ ...image, path: '/b' }, () => undefined)
+    assert.equal(again.outcome, 'unchanged')
   })
+
+  it('takes what is sent along, also gigabytes of it', async () => {
+    let sentBytes = 0
+    await using admin = await startAdmin(async (source, onProgress, signal) => {
+      assert.ok('upload' in source)
+      for await (const part of source.upload) sentBytes += part.length
+      return await importerOf(createTestCore())({ path: '/x' }, onProgress, signal)
+    })
+    const piece = Buffer.alloc(1_000_000, 7)
+    const body = Readable.from(Array.from({ length: 300 }, () => piece))
+    await admin.client.uploadVDisk(body, { name: 'one', kernelOptional: true }, () => undefined)
+    assert.equal(sentBytes, 300_000_000)
+  })
+
+  it('is told to whoever still sends, when it fails', async () => {
+    await using admin = await startAdmin(async (source) => {
+      assert.ok('upload' in source)
+      for await (const _ of source.upload) break
+      throw new BootwireError('STORE_FULL', 'Cannot write: the disk is full')
+    })
+    let isEnded = false
+    const endless = Readable.from(
+      (async function* () {
+        try {
+          for (;;) yield Buffer.alloc(65_536)
+        } finally {
+          isEnded = true
+        }
+      })(),
+    )
+    const uploading = admin.client.uploadVDisk(endless, { name: 'one' }, () => undefined)
+    await assert.rejects(uploading, {
+      code: 'STORE_FULL',
+      message: 'Cannot write: the disk is full',
+    })
+    await eventually('nothing more is read', () => isEnded)
+  })
+
+  it('of an upload ends when whoever sends it is gone', async () => {
+    let failure: unknown
+    const canceling = new AbortController()
+    await using admin = await startAdmin(async (source) => {
+      assert.ok('upload' in source)
+      try {
+        for await (const _ of source.upload) canceling.abort(new Error('Ctrl-C'))
+      } catch (error) {
+        failure = error
+        throw error
+      }
+      throw new Error('a part was taken for the whole')
+    })
+    const stalled = new Readable({ read: () => undefined })
+    stalled.push(Buffer.alloc(100_000))
+    const options = { name: 'one' }
+    const uploading = admin.client.uploadVDisk(stalled, options, () => undefined, canceling.signal)
+    await assert.rejects(uploading, /Ctrl-C/)
+    await eventually('the server sees it', () => failure !== undefined)
+    assert.match(String(failure), /aborted/)
+  })
+})
+
+describe('the content of a version', TIMEOUT, () => {
+  const contentOf = async ({ parts }: Content) => {
+    const got: Buffer[] = []
+    for await (const { bytes, lengthBytes } of parts) {
+      got.push(bytes === undefined ? Buffer.alloc(lengthBytes) : Buffer.from(bytes))
+    }
+    return Buffer.concat(got)
+  }
+
+  it('comes as it was imported, of any version', async () => {
+    await using admin = await startAdmin()
+    for (const path of ['/a', '/b']) {
+      await admin.client.importVDisk({ path, name: 'one', kernelOptional: true }, () => undefined)
+    }
+    for (const [query, expected, number] of [
+      ['', imageOf('/a'), 1],
+      ['?version=2', imageOf('/b'), 2],
+    ] as const) {
+      const content = await admin.client.content(`/vdisks/one/content${query}`)
+      assert.equal(content.head.version.number, number)
+      assert.ok((await contentOf(content)).equals(expected))
+    }
+    await assert.rejects(admin.client.content('/vdisks/one/content?version=3'), {
+      code: 'NOT_FOUND',
+    })
+    await assert.rejects(admin.client.content('/vdisks/two/content'), { code: 'NOT_FOUND' })
+  })
+
+  it('ends with what is wrong when it cannot be read', async () => {
+    await using admin = await startAdmin()
+    await admin.core.addVDisk('one')
+    admin.core.chunkStore.corruptBlock = 5
+    const content = await admin.client.content('/vdisks/one/content')
+    await assert.rejects(contentOf(content), { code: 'CHUNK_CORRUPT' })
+    await eventually('nobody holds it any more', () => admin.core.chunkStore.openReaders === 0)
+  })
+
+  it('keeps its data until it is read, whatever is removed', async () => {
+    await using admin = await startAdmin()
+    await admin.core.addVDisk('one', imageOf('large', 4_000_000))
+    const content = await admin.client.content('/vdisks/one/content')
+    await admin.client.ask('DELETE', '/vdisks/one')
+    assert.ok((await contentOf(content)).equals(imageOf('large', 4_000_000)))
+  })
+
+  it('is not read further when nobody wants it', async () => {
+    await using admin = await startAdmin()
+    await admin.core.addVDisk('one', imageOf('large', 8_000_000))
+    const content = await admin.client.content('/vdisks/one/content')
+    content.close()
+    await eventually('nobody holds it any more', () => admin.core.chunkStore.openReaders === 0)
+  })
+})
+
+describe('check and gc', TIMEOUT, () => {
+  it('name the versions that are damaged as people do', async () => {
+    await using admin = await startAdmin()
+    const versionId = await admin.core.addVDisk('one')
+    const report = await admin.core.chunkStore.check()
+    admin.core.chunkStore.check = async () => ({
+      ...report,
+      damages: [{ text: 'pack 7 is gone', versionIds: [versionId, 'ff'] }] as never[],
+    })
+    const view = await admin.client.stream<CheckView>('/store/check', {}, () => undefined)
+    assert.deepEqual(view.damages, [{ text: 'pack 7 is gone', versions: ['one@1', 'ff'] }])
+    const wrong = { readDataShare: 2 }
+    await assert.rejects(
+      admin.client.stream('/store/check', wrong, () => undefined),
+      { code: 'INVALID_ARGUMENT' },
+    )
+  })
+
+  it('free what nobody holds', async () => {
+    await using admin = await startAdmin()
+    admin.core.chunkStore.add(imageOf('orphan'))
+    const report = await admin.client.stream<GarbageReport>('/store/gc', {}, () => undefined)
+    assert.equal(report.removedChunks, 0)
+    assert.deepEqual(await admin.core.chunkStore.listVersions(), [])
+  })
+})
+
+it('hydration keeps of a client what is not said', TIMEOUT, async () => {
+  await using admin = await startAdmin()
+  await admin.core.registry.identify({ macs: ['52:54:00:00:00:01'] }, '192.0.2.1')
+  const hydrate = async (wish: HydrateRequest) =>
+    (await admin.client.ask<ClientView>('POST', '/clients/client-1/hydrate', wish)).hydration
+  assert.deepEqual(await hydrate({}), { mode: 'run', rateBytesPerSecond: 0 })
+  assert.deepEqual(await hydrate({ rateBytesPerSecond: 5 }), { mode: 'run', rateBytesPerSecond: 5 })
+  assert.deepEqual(await hydrate({ mode: 'pause' }), { mode: 'pause', rateBytesPerSecond: 5 })
+  await assert.rejects(hydrate({ rateBytesPerSecond: -1 }), { code: 'INVALID_ARGUMENT' })
 })
 
 describe('the administration socket', TIMEOUT, () => {
