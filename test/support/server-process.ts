@@ -1,5 +1,5 @@
 /** The program `bootwire` as its users run it: a server process, and commands beside it. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -15,6 +15,8 @@ const READY_LINE =
 export interface CommandResult {
   readonly status: number | null
   readonly stdout: string
+  /** The same, as it came. */
+  readonly bytes: Buffer
   readonly stderr: string
 }
 
@@ -26,20 +28,42 @@ export interface ServerProcess extends AsyncDisposable {
   readonly log: () => string
   /** Runs a command against this server. */
   readonly run: (...args: string[]) => Promise<CommandResult>
+  /** Starts a command against this server, with its standard input open. */
+  readonly start: (...args: string[]) => RunningCommand
   /** Runs a command that must succeed and returns its JSON. */
   readonly json: <Result>(...args: string[]) => Promise<Result>
   /** Sends the signal and returns the exit status, null when the signal killed it. */
   readonly stop: (signal: NodeJS.Signals) => Promise<number | null>
 }
 
+/** A command while it runs. */
+export interface RunningCommand {
+  readonly child: ChildProcessWithoutNullStreams
+  /** What it wrote to stderr so far. */
+  readonly said: () => string
+  readonly ended: Promise<CommandResult>
+}
+
 /** Runs one command line to its end. */
 export async function runBootwire(...args: string[]): Promise<CommandResult> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-  const output = { stdout: '', stderr: '' }
-  child.stdout.on('data', (part) => (output.stdout += String(part)))
-  child.stderr.on('data', (part) => (output.stderr += String(part)))
-  const [status] = (await once(child, 'close')) as [number | null]
-  return { status, ...output }
+  const { child, ended } = startBootwire(...args)
+  child.stdin.end()
+  return await ended
+}
+
+/** Starts one command line, with its standard input open. */
+export function startBootwire(...args: string[]): RunningCommand {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: 'pipe' })
+  const stdout: Buffer[] = []
+  let stderr = ''
+  child.stdout.on('data', (part: Buffer) => stdout.push(part))
+  child.stderr.on('data', (part) => (stderr += String(part)))
+  child.stdin.on('error', () => undefined) // its end tells more
+  const ended = once(child, 'close').then(([status]) => {
+    const bytes = Buffer.concat(stdout)
+    return { status: status as number | null, stdout: bytes.toString(), bytes, stderr }
+  })
+  return { child, said: () => stderr, ended }
 }
 
 /** Starts a server, on free ports if not told others, and returns when it is ready. */
@@ -65,6 +89,7 @@ export async function startServerProcess(
     pin: ready['pin'] ?? '',
     log: () => log,
     run,
+    start: (...command) => startBootwire('--state', stateFolder, ...command),
     json: async <Result>(...command: string[]) => {
       const result = await run(...command, '--json')
       if (result.status !== 0) throw new Error(`${command.join(' ')}: ${result.stderr}`)

@@ -162,7 +162,7 @@ describe('an import', TIMEOUT, () => {
     const results = await Promise.all(
       paths.map((path) => admin.client.importVDisk({ ...image, path }, () => undefined)),
     )
-    const numbers = results.map(({ version }) => version.number).sort()
+    const numbers = results.map(({ version }) => version.number).sort((a, b) => a - b)
     assert.deepEqual(numbers, [1, 2, 3, 4])
     const versions = await admin.client.ask<VersionView[]>('GET', '/vdisks/one/versions')
     assert.deepEqual(
