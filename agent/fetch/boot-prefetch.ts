@@ -9,7 +9,7 @@
  */
 
 import { LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
-import { bytesOfBlocks, nodeOver } from '#shared/manifest/tree-shape.ts'
+import { blocksUnder, bytesOfBlocks, FAN_OUT, nodeOver } from '#shared/manifest/tree-shape.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import {
   type BootListEntry,
@@ -58,8 +58,8 @@ const GRANT_SHARE = 1 / 8
 const GRANT_BYTES_MIN: number = 16 * KiB
 /** Read from the local disk at a time: a demand read waits no longer than it takes to prove these. */
 const LOCAL_BYTES_MAX: number = MiB
-/** Chunks shrink to 0.35 of their size; counted for those whose leaf is not here. */
-const USUAL_SHRINKING = 0.35
+/** Reckoned of chunks whose leaf is not here yet; the usual is 0.35, and more would not be too much. */
+const SHRINKING_AT_LEAST = 0.25
 /** Of the first push nobody knows when it was sent. */
 const UNKNOWN_TIME = Number.NaN
 /** How long to wait for it when nothing is known of the path. */
@@ -71,6 +71,7 @@ export class BootPrefetch {
   #states = new Uint8Array(0)
   #grantedAtMs = new Float64Array(0)
   #outstandingAt = new Float64Array(0)
+  #rawBytes = new Float64Array(0)
   readonly #indexes = new Map<number, number>()
   /** What is done stays so when the list comes again on another connection. */
   readonly #doneKeys = new Set<number>()
@@ -119,6 +120,7 @@ export class BootPrefetch {
     this.#states = new Uint8Array(entries.length)
     this.#grantedAtMs = new Float64Array(entries.length)
     this.#outstandingAt = new Float64Array(entries.length)
+    this.#rawBytes = new Float64Array(entries.length)
     this.#indexes.clear()
     this.#forgetGrants()
     this.#mayGrant = true
@@ -129,7 +131,7 @@ export class BootPrefetch {
       if (this.#doneKeys.has(key)) this.#states[index] = DONE
     }
     for (let index = 0; index < Math.min(pushed, entries.length); index += 1) {
-      if (this.#states[index] === WAITING) this.#grant(index, UNKNOWN_TIME)
+      if (this.#states[index] === WAITING) this.#grant(index, 0, UNKNOWN_TIME)
     }
   }
 
@@ -236,7 +238,7 @@ export class BootPrefetch {
         return true
       case 'push':
         if (!this.#mayPush(entry.storedBytes, ranges) || !this.#hasLead(way.rawBytes)) return false
-        this.#grant(index, nowMs)
+        this.#grant(index, way.rawBytes, nowMs)
         addToRanges(ranges, index)
         return true
     }
@@ -247,8 +249,22 @@ export class BootPrefetch {
     const hash = tree.hashOf(level, position)
     if (tree.has(level, position) || hash === 'zeros') return { kind: 'none' }
     if (host.isWanted(level, position)) return { kind: 'none' }
+    // Whether a warm disk has it is only seen with its parent.
+    if (hash === undefined && this.#isWarm) {
+      const parent = Math.floor(position / FAN_OUT)
+      if (!this.#isComing(level + 1, parent)) {
+        host.needLeaf(nodeOver(position * blocksUnder(level), LEAF_LEVEL))
+      }
+      return { kind: 'blocked' }
+    }
     if (hash !== undefined && diskCache?.has(hash) === true) return { kind: 'local', rawBytes: 0 }
     return { kind: 'push', rawBytes: 0 }
+  }
+
+  #isComing(level: number, position: number): boolean {
+    const index = this.#indexes.get(objectKey(level, position))
+    const isGranted = index !== undefined && this.#states[index] === GRANTED
+    return isGranted || this.#parts.host.isWanted(level, position)
   }
 
   #chunkWay(entry: BootListEntry): Way {
@@ -268,10 +284,9 @@ export class BootPrefetch {
   /** Its leaf is not here: pushed behind it, or else waited for. */
   #unknownChunkWay({ position, storedBytes }: BootListEntry): Way {
     const leaf = nodeOver(position, LEAF_LEVEL)
-    const leafIndex = this.#indexes.get(objectKey(LEAF_LEVEL, leaf))
-    const isComing = leafIndex !== undefined && this.#states[leafIndex] === GRANTED
+    const isComing = this.#isComing(LEAF_LEVEL, leaf)
     if (isComing && !this.#isWarm) {
-      return { kind: 'push', rawBytes: Math.min(CHUNK_BYTES_MAX, storedBytes / USUAL_SHRINKING) }
+      return { kind: 'push', rawBytes: Math.min(CHUNK_BYTES_MAX, storedBytes / SHRINKING_AT_LEAST) }
     }
     if (!isComing) this.#parts.host.needLeaf(leaf)
     return { kind: 'blocked' }
@@ -295,12 +310,13 @@ export class BootPrefetch {
     return aheadBytes + rawBytes <= tier.sizeBytes * LEAD_SHARE
   }
 
-  #grant(index: number, nowMs: number): void {
+  #grant(index: number, rawBytes: number, nowMs: number): void {
     const { storedBytes } = this.#entries[index] ?? { storedBytes: 0 }
     this.#states[index] = GRANTED
     this.#granted.push(index)
     this.#grantedBytes += storedBytes
-    this.#grantedRawBytes += storedBytes / USUAL_SHRINKING
+    this.#rawBytes[index] = rawBytes
+    this.#grantedRawBytes += rawBytes
     this.#grantedAtMs[index] = nowMs
     this.#outstandingAt[index] = this.#grantedBytes + this.#parts.host.otherWindowBytes
   }
@@ -310,7 +326,7 @@ export class BootPrefetch {
     if (entry === undefined) return
     if (this.#states[index] === GRANTED) {
       this.#grantedBytes -= entry.storedBytes
-      this.#grantedRawBytes -= entry.storedBytes / USUAL_SHRINKING
+      this.#grantedRawBytes -= this.#rawBytes[index] ?? 0
     }
     this.#states[index] = DONE
     this.#doneKeys.add(objectKey(entry.level, entry.position))

@@ -21,6 +21,8 @@ export const WINDOW_BYTES_AT_FIRST: number = 256 * KiB
 
 /** Part of the deviation that is corrected per round trip: half, since what it does shows one later. */
 const GAIN = 0.5
+/** A cut by more may be due to a moment's pause of the server; it takes three round trips to mend. */
+const CUT_SHARE_MIN = 0.25
 /** A window that is used less says nothing about the path. */
 const FULL_SHARE = 0.5
 /**
@@ -107,7 +109,7 @@ export class PathWindow {
     this.#isStarting = false
     if (askedAtMs < this.#cutAtMs) return
     this.#cutAtMs = nowMs
-    this.#set(this.#bytes * Math.max(0.5, share))
+    this.#set(this.#bytes * Math.max(CUT_SHARE_MIN, share))
   }
 
   #move(bytes: number, delayMs: number, targetMs: number, outstandingBytes: number): void {
