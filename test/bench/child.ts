@@ -22,9 +22,12 @@ export class BenchProcess implements AsyncDisposable {
     this.#exited = once(child, 'exit')
   }
 
-  static async start(command: readonly string[]): Promise<BenchProcess> {
+  static async start(
+    command: readonly string[],
+    stderr: 'inherit' | number = 'inherit',
+  ): Promise<BenchProcess> {
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
-      stdio: ['pipe', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', stderr],
     })
     await once(child, 'spawn')
     invariant(child.pid !== undefined, 'a process that was started has a number')

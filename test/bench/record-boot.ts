@@ -48,6 +48,9 @@ const COLUMNS = 'at_ms\tdone_ms\top\toffset_bytes\tsize_bytes'
 /** A network between two places of one company. */
 const READ_DELAY_MS = 20
 
+/** How much faster a machine thinks than the emulated one that was recorded. */
+export const THINK_DIVISOR = 5
+
 /** A machine that shares its processors with others thinks longer. */
 const NICENESS = '-10'
 
@@ -60,9 +63,14 @@ const TCG = 'tcg,thread=multi,tb-size=512'
 /** A desktop on an emulated processor takes several times what a login prompt takes. */
 const DESKTOP_TIMEOUT_MS = 3 * BOOT_TIMEOUT_MS
 
+/** Where a boot of the image is recorded. */
+export function bootRecordPath({ image }: BootRecipe, number: number): string {
+  return `${image}.boot-${number}.tsv`
+}
+
 /** Boots the image when that was not recorded yet; boots of other numbers are other boots of it. */
 export async function ensureBootRecord(recipe: BootRecipe, number = 1): Promise<BootAccess[]> {
-  const path = await ensureBuilt(`${recipe.image}.boot-${number}.tsv`, async (path) => {
+  const path = await ensureBuilt(bootRecordPath(recipe, number), async (path) => {
     say(`recording boot ${number} of ${recipe.image}`)
     const lines = (await recordBoot(recipe)).map(({ atMs, doneMs, op, offsetBytes, sizeBytes }) =>
       [atMs.toFixed(3), doneMs.toFixed(3), op, offsetBytes, sizeBytes].join('\t'),

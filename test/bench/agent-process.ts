@@ -1,0 +1,166 @@
+/**
+ * An agent without a machine: its session, its block layers and its NBD server, on a unix socket
+ * instead of the kernel's device. It does nothing before it is told so, so that its own start is not
+ * measured.
+ *
+ * usage: agent-process.ts AGENT_OPTIONS (JSON); then it reads commands, a line each, and answers each
+ * with a line of JSON:
+ *   go     opens the vDisk and listens: {"address"}
+ *   login  ends the boot, as a login prompt does; the server is sent the trace: {}
+ *   hydrate  brings all of the version to the local disk: {}
+ *   stats  AgentStats
+ */
+import { randomBytes } from 'node:crypto'
+import { createInterface } from 'node:readline'
+import { type Overlay, type OverlayStats, openOverlay } from '#agent/block/open-overlay.ts'
+import { RAM_TIER_BYTES_DEFAULT } from '#agent/block/ram-tier.ts'
+import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
+import type { DiskCache } from '#agent/disk-cache/disk-cache.ts'
+import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
+import { NbdServer } from '#agent/node-nbd/index.ts'
+import { verifiedRoot } from '#agent/session/opened-version.ts'
+import { invariant } from '#shared/invariant.ts'
+import { SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
+import { GiB } from '#shared/units.ts'
+import { createSession, type TestSession } from '#test/support/agent-session.ts'
+import { say } from './report.ts'
+
+export interface AgentOptions {
+  readonly host: string
+  readonly port: number
+  readonly pin: string
+  readonly mac: string
+  readonly vdisk: string
+  /** Whether the boot list is prefetched, and what is read recorded. */
+  readonly isBoot: boolean
+  /** A file made by `format-cache`, or none. */
+  readonly cachePath?: string
+  /** For the socket and the write cache. */
+  readonly folder: string
+}
+
+export interface AgentStats {
+  readonly overlay: OverlayStats
+  readonly versionId: string
+  /** Payload of the server's messages. */
+  readonly messageBytes: number
+  readonly cpuSeconds: number
+  readonly rssBytes: number
+}
+
+/** Nothing is written in the benches. */
+const WRITE_CACHE_BYTES = GiB
+
+interface Running {
+  readonly session: TestSession
+  readonly overlay: Overlay
+  readonly server: NbdServer
+  readonly versionId: string
+  readonly diskCache: DiskCache | undefined
+}
+
+if (import.meta.main) await run()
+
+async function run(): Promise<void> {
+  const options = JSON.parse(process.argv[2] ?? '') as AgentOptions
+  const diskCache = options.cachePath === undefined ? undefined : await openCache(options.cachePath)
+  let running: Running | undefined
+  process.on('SIGTERM', () => void end(running).then(() => process.exit()))
+  say('ready')
+  for await (const command of createInterface({ input: process.stdin })) {
+    if (command === 'go') {
+      running = await start(options, diskCache)
+      say(JSON.stringify({ address: `unix:${socketPath(options)}` }))
+      continue
+    }
+    invariant(running !== undefined, 'first it goes')
+    if (command === 'login') {
+      running.overlay.endBoot(true)
+      say('{}')
+    }
+    if (command === 'hydrate') {
+      await hydrate(running)
+      say('{}')
+    }
+    if (command === 'stats') say(JSON.stringify(statsOf(running)))
+  }
+}
+
+async function start(options: AgentOptions, diskCache: DiskCache | undefined): Promise<Running> {
+  const { host, port, pin, vdisk, isBoot, folder } = options
+  const session = createSession(
+    { port, pin },
+    {
+      servers: [{ host, port }],
+      bootId: randomBytes(16).toString('hex'),
+      facts: { macs: [options.mac] },
+      // As the product decides it.
+      ...(!(isBoot && diskCache === undefined) && { firstPushBytes: () => 0 }),
+    },
+  )
+  session.start()
+  const opened = await session.open({ vdisk }, new AbortController().signal)
+  const overlay = await openOverlay({
+    root: verifiedRoot(opened, pin),
+    versionId: opened.versionId,
+    ramTierBytes: RAM_TIER_BYTES_DEFAULT,
+    writeCacheFolder: `${folder}/write-cache`,
+    writeCacheLimitBytes: WRITE_CACHE_BYTES,
+    transport: session,
+    diskCache,
+    isBoot,
+    onNotice: (notice) => say(`notice ${JSON.stringify(notice)}`),
+  })
+  const server = await NbdServer.listen({
+    socketPath: socketPath(options),
+    exports: [{ ...overlay.device, name: '', description: '' }],
+  })
+  return { session, overlay, server, versionId: opened.versionId, diskCache }
+}
+
+function socketPath({ folder }: AgentOptions): string {
+  return `${folder}/agent.sock`
+}
+
+async function openCache(path: string): Promise<DiskCache> {
+  return await openDiskCache({
+    device: await FileCacheDevice.open(path),
+    onProblem: (problem) => say(`problem ${problem}`),
+    hasServer: () => true,
+  })
+}
+
+async function hydrate({ overlay: { background }, diskCache }: Running): Promise<void> {
+  invariant(diskCache !== undefined, 'there is a local disk')
+  for (let position = 0; position < background.leafCount; position += 1) {
+    const leaf = await background.leaf(position)
+    const kept: Promise<boolean>[] = []
+    for (let at = 0; at < (leaf?.extentCount ?? 0); at += 1) {
+      const { firstBlock, blocks, hash } = leaf?.extent(at) ?? {}
+      if (firstBlock === undefined || blocks === undefined || hash === undefined) continue
+      const place = { firstBlock: position * SPAN_BLOCKS + firstBlock, blocks, hash }
+      if (!diskCache.has(hash)) kept.push(background.keep(place))
+    }
+    const came = await Promise.all(kept)
+    invariant(came.every(Boolean), 'every chunk comes')
+  }
+}
+
+function statsOf({ overlay, session, versionId }: Running): AgentStats {
+  const { user, system } = process.cpuUsage()
+  return {
+    overlay: overlay.stats(),
+    versionId,
+    messageBytes: session.wireBytesReceived,
+    cpuSeconds: (user + system) / 1e6,
+    rssBytes: process.memoryUsage.rss(),
+  }
+}
+
+async function end(running: Running | undefined): Promise<void> {
+  if (running === undefined) return
+  await running.server.close()
+  await running.overlay.close()
+  await running.diskCache?.close()
+  await running.session.bye('poweroff')
+}
