@@ -1,6 +1,7 @@
 /** What every StateStore must do; called by the tests of each engine. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { StateStore } from '#server/state/state-store.ts'
 
 /** `open` returns an empty store; `reopen` closes it and opens the same data again. */
@@ -94,6 +95,21 @@ export function testStateStore({ open, reopen }: StateStoreFixture): void {
     const entry = await store.get('a')
     Object.assign(entry?.value as object, { n: 2 })
     assert.deepEqual((await store.get('a'))?.value, { n: 1 })
+  })
+
+  it('what was read during a transaction is not what is read after it', async () => {
+    await using fixture = await opened(open)
+    const { store } = fixture
+    for (let value = 1; value <= 100; value += 1) {
+      const put = store.transact([], [{ type: 'put', key: 'a', value }])
+      const reads = [store.get('a'), setImmediate().then(() => store.get('a'))]
+      await put
+      assert.equal((await store.get('a'))?.value, value)
+      await Promise.all(reads)
+      assert.equal((await store.get('a'))?.value, value)
+    }
+    await store.transact([], [{ type: 'delete', key: 'a' }])
+    assert.equal(await store.get('a'), undefined)
   })
 
   if (reopen === undefined) return
