@@ -18,6 +18,7 @@ import {
 } from '#shared/wire/limits.ts'
 import { CLOSE_CODE } from './close-code.ts'
 import { Session, type SessionServices, type SessionSocket } from './session.ts'
+import { SessionWriter } from './session-writer.ts'
 
 export interface StreamLimits {
   /** Connections of all agents: a site of ten thousand, while some reconnect. */
@@ -184,14 +185,18 @@ export class StreamServer {
  * writes whole frames only, and none after its close frame.
  */
 function sessionSocket(websocket: WebSocket, stream: Duplex): SessionSocket {
+  const writer = new SessionWriter(stream)
   return {
     send: (messages, sent) => {
-      if (websocket.readyState === WebSocket.OPEN) stream.write(messages, sent)
+      if (websocket.readyState === WebSocket.OPEN) writer.write(messages, sent)
       else sent()
     },
-    close: (code, reason) => websocket.close(code, reason),
+    close: (code, reason) => {
+      writer.flush()
+      websocket.close(code, reason)
+    },
     get bufferedBytes() {
-      return stream.writableLength
+      return writer.bufferedBytes
     },
   }
 }
