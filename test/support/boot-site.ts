@@ -122,14 +122,19 @@ export class BootSite implements AsyncDisposable {
   }
 
   /** Waits until the record of a client's latest boot is as wanted. Returns it. */
-  async bootWhen(mac: string, what: string, isSo: (boot: BootView) => boolean): Promise<BootView> {
+  async bootWhen(
+    mac: string,
+    what: string,
+    isSo: (boot: BootView) => boolean,
+    timeoutMs: number = STATUS_TIMEOUT_MS,
+  ): Promise<BootView> {
     let latest: BootView | undefined
     const check = async () => {
       latest = (await this.boots(mac)).at(-1)
       return latest !== undefined && isSo(latest)
     }
     try {
-      await eventually(what, check, STATUS_TIMEOUT_MS)
+      await eventually(what, check, timeoutMs)
     } catch (error) {
       throw new Error(`${what}: not so in ${JSON.stringify(latest)}`, { cause: error })
     }

@@ -32,7 +32,7 @@ export class GuestShell {
     return shell
   }
 
-  async run(command: string): Promise<CommandOutput> {
+  async run(command: string, timeoutMs: number = COMMAND_TIMEOUT_MS): Promise<CommandOutput> {
     this.#count += 1
     const [begin, end] = [`begin-${this.#count}`, `end-${this.#count}`]
     // The quotes keep an echo of the line from being taken for its output.
@@ -40,15 +40,13 @@ export class GuestShell {
       `echo 'beg''in-${this.#count}'; ${command}\necho 'e''nd-${this.#count}' $?\n`,
     )
     const pattern = new RegExp(`${begin}\\n(?<output>[^]*?)${end} (?<status>\\d+)\\n`)
-    const match: ConsoleMatch = await this.#console.expect(pattern, {
-      timeoutMs: COMMAND_TIMEOUT_MS,
-    })
+    const match: ConsoleMatch = await this.#console.expect(pattern, { timeoutMs })
     return { status: Number(match.groups['status']), output: match.groups['output'] ?? '' }
   }
 
   /** Runs a command that must succeed. Returns what it printed, without the last line break. */
-  async read(command: string): Promise<string> {
-    const { status, output } = await this.run(command)
+  async read(command: string, timeoutMs?: number): Promise<string> {
+    const { status, output } = await this.run(command, timeoutMs)
     if (status !== 0) throw new Error(`${command}: status ${status}:\n${output}`)
     return output.replace(/\n$/, '')
   }

@@ -25,6 +25,22 @@ export async function ensureExt4Image(rootfs: Rootfs): Promise<string> {
   })
 }
 
+/** The same a version later: one program more, another changed in place. Made anew at every call. */
+export async function makeNextExt4Image(rootfs: Rootfs, image: string): Promise<void> {
+  await copyFile(await ensureExt4Image(rootfs), image, constants.COPYFILE_FICLONE)
+  const script = `
+    mount -o loop "$1" "$2"
+    trap 'umount "$2"' EXIT
+    cp "$2/usr/bin/bash" "$2/usr/bin/bash-of-version-2"
+    printf 'changed\n' >>"$2/usr/bin/busctl"`
+  const folder = await mkdtemp(join(dirname(image), 'mount-'))
+  try {
+    await runScript(script, [image, folder, await ensureExt4Image(rootfs)])
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
 /** A GPT disk with xfs on its second partition; the first holds a file system that is no system. */
 export async function ensureGptXfsImage(rootfs: Rootfs): Promise<string> {
   return await ensureBuilt(join(rootfs.folder, 'gpt-xfs.img'), async (image) => {

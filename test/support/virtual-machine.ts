@@ -20,6 +20,8 @@ export interface VmOptions {
   readonly kernel?: { readonly path: string; readonly initrd: string; readonly cmdline: string }
   /** Image on a virtio disk; what is written to it is thrown away. */
   readonly disk?: string
+  /** A raw file on a virtio disk that keeps what is written to it. */
+  readonly localDisk?: string
   /** False: the machine ends where it would restart. */
   readonly mayReboot?: boolean
 }
@@ -117,7 +119,7 @@ export class VirtualMachine implements AsyncDisposable {
 }
 
 function qemuArguments(options: VmOptions): string[] {
-  const { kernel, disk, network, memoryMiB = MEMORY_MIB, mayReboot = true } = options
+  const { kernel, disk, localDisk, network, memoryMiB = MEMORY_MIB, mayReboot = true } = options
   return [
     ...acceleratorArguments(options.accelerator),
     '-smp',
@@ -136,6 +138,7 @@ function qemuArguments(options: VmOptions): string[] {
       ? ['-kernel', kernel.path, '-initrd', kernel.initrd, '-append', kernel.cmdline]
       : []),
     ...(disk ? ['-drive', `file=${disk},format=raw,if=virtio,snapshot=on`] : []),
+    ...(localDisk ? ['-drive', `file=${localDisk},format=raw,if=virtio,discard=unmap`] : []),
   ]
 }
 
