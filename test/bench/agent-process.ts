@@ -134,15 +134,13 @@ async function hydrate({ overlay: { background }, diskCache }: Running): Promise
   invariant(diskCache !== undefined, 'there is a local disk')
   for (let position = 0; position < background.leafCount; position += 1) {
     const leaf = await background.leaf(position)
-    const kept: Promise<boolean>[] = []
     for (let at = 0; at < (leaf?.extentCount ?? 0); at += 1) {
       const { firstBlock, blocks, hash } = leaf?.extent(at) ?? {}
       if (firstBlock === undefined || blocks === undefined || hash === undefined) continue
       const place = { firstBlock: position * SPAN_BLOCKS + firstBlock, blocks, hash }
-      if (!diskCache.has(hash)) kept.push(background.keep(place))
+      // It keeps nothing while its disk is busy.
+      while (!diskCache.has(hash)) await background.keep(place)
     }
-    const came = await Promise.all(kept)
-    invariant(came.every(Boolean), 'every chunk comes')
   }
 }
 

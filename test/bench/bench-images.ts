@@ -5,7 +5,7 @@
  * they are made of. Needs root.
  */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { GiB } from '#shared/units.ts'
 import { RELEASE_POCKET, readSourcesFiles, sourcesOfRelease } from '#test/support/apt-sources.ts'
 import { ensureBuilt, recipeKey } from '#test/support/build-cache.ts'
@@ -112,7 +112,7 @@ async function ensureImage(rootfs: Rootfs, sizeBytes: number): Promise<string> {
 async function ensureUpdated(before: string, after: Rootfs): Promise<string> {
   const sources = sourcesOfRelease(await readSourcesFiles(), after.system.codename)
   const script = await readFile(UPDATE_SCRIPT, 'utf8')
-  const key = recipeKey({ sources, folder: after.folder, script })
+  const key = recipeKey({ sources, folder: basename(after.folder), script })
   return await ensureBuilt(`${before}.updated-${key}`, async (image) => {
     say(`updating a copy of ${before} with apt`)
     const folder = await mkdtemp(join(dirname(image), 'sources-'))
