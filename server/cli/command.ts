@@ -12,10 +12,19 @@ export interface CommonOptions {
 
 export type Cli = Argv<CommonOptions>
 
+/**
+ * What a lone `-` on the command line is given to yargs as, which would take it for an option without
+ * a name. Standard input, or standard output.
+ */
+export const STDIO = 'stdio:'
+
 /** The command line itself is wrong: exit status 2, and a hint at --help. */
 export class UsageError extends Error {}
 
-/** The command did what it was asked to, and said that the outcome is a bad one. */
+/**
+ * The outcome is a bad one, and nothing is wrong with the program or the server: the command has told
+ * of it, or its message does.
+ */
 export class BadOutcome extends Error {}
 
 /** A person pressed Ctrl-C. */

@@ -9,6 +9,7 @@ import {
   type CommonOptions,
   cancelable,
   itemPath,
+  STDIO,
   UsageError,
 } from './command.ts'
 import { type ExportTarget, openExportTarget, streamTarget } from './export-target.ts'
@@ -21,8 +22,6 @@ interface ExportOptions extends CommonOptions {
   readonly file: string
   readonly force: boolean
 }
-
-const STDOUT = '-'
 
 export function exportCommand(cli: Cli, terminal: Terminal): Cli {
   return cli.command(
@@ -75,7 +74,7 @@ async function exportVDisk(options: ExportOptions, terminal: Terminal): Promise<
 }
 
 async function openTarget({ file, force }: ExportOptions): Promise<ExportTarget> {
-  if (file !== STDOUT) return await openExportTarget(callerPath(file), { force })
+  if (file !== STDIO) return await openExportTarget(callerPath(file), { force })
   if (process.stdout.isTTY) throw new UsageError('Expected standard output to be a file or a pipe')
   return streamTarget(process.stdout)
 }

@@ -9,6 +9,7 @@ import type { Writable } from 'node:stream'
 import { namingFullFolder } from '#server/store/store-full.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
 import { MiB } from '#shared/units.ts'
+import { BadOutcome } from './command.ts'
 
 export interface ExportTarget {
   write(bytes: Uint8Array): Promise<void>
@@ -38,8 +39,8 @@ export async function openExportTarget(
 /** Standard output. `stream` fails when whoever reads it is gone. */
 export function streamTarget(stream: Writable): ExportTarget {
   const failed = new Promise<never>((_, reject) => {
-    stream.once('error', (cause) =>
-      reject(refused('-', 'INVALID_ARGUMENT', 'nobody reads standard output any more', cause)),
+    stream.on('error', (cause) =>
+      reject(new BadOutcome('nobody reads standard output any more', { cause })),
     )
   })
   failed.catch(() => undefined) // told to the next write

@@ -11,6 +11,7 @@ import {
   type Cli,
   type CommonOptions,
   cancelable,
+  STDIO,
   UsageError,
   withJson,
 } from './command.ts'
@@ -28,8 +29,6 @@ interface ImportCommandOptions extends CommonOptions {
   readonly promote: boolean
   readonly json: boolean
 }
-
-const STDIN = '-'
 
 export function importCommand(cli: Cli, terminal: Terminal): Cli {
   return cli.command(
@@ -105,7 +104,7 @@ async function runImport(
 
 /** What only this process can read: its standard input, or a pipe the shell made (`<(zcat …)`). */
 function pipedImage(file: string): Readable | undefined {
-  if (file === STDIN) {
+  if (file === STDIO) {
     if (process.stdin.isTTY)
       throw new UsageError('Expected an image on standard input, not a terminal')
     return process.stdin
@@ -117,7 +116,7 @@ function pipedImage(file: string): Readable | undefined {
 
 function importOptions(options: ImportCommandOptions): ImportOptions {
   const { file, title, rootPartition, kernelOptional, promote } = options
-  const name = options.name ?? nameOfFile(file)
+  const name = options.name ?? (file === STDIO ? '' : nameOfFile(file))
   if (name === '') throw new UsageError('Expected --name: standard input has none')
   return {
     name,

@@ -3,7 +3,7 @@ import yargs from 'yargs'
 import { VERSION } from '#server/version.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { clientCommands } from './client-commands.ts'
-import { BadOutcome, Canceled, UsageError, withCommonOptions } from './command.ts'
+import { BadOutcome, Canceled, STDIO, UsageError, withCommonOptions } from './command.ts'
 import { COMPLETION_FLAG, completeNames } from './completion.ts'
 import { bootsCommand, serveCommand, statusCommand } from './server-commands.ts'
 import { checkCommand, gcCommand } from './store-commands.ts'
@@ -32,7 +32,10 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
       terminal.err(`bootwire: ${error.message}\n`)
       return EXIT_STATUS.usage
     }
-    if (error instanceof BadOutcome) return EXIT_STATUS.failed
+    if (error instanceof BadOutcome) {
+      if (error.message !== '') terminal.err(`bootwire: ${error.message}\n`)
+      return EXIT_STATUS.failed
+    }
     if (error instanceof Canceled) {
       terminal.err('bootwire: canceled\n')
       return EXIT_STATUS.canceled
@@ -43,7 +46,7 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
 }
 
 function createCli(args: readonly string[], terminal: Terminal) {
-  const cli = withCommonOptions(yargs(args).scriptName('bootwire').version(VERSION))
+  const cli = withCommonOptions(yargs(args.map(nameStdio)).scriptName('bootwire').version(VERSION))
   return (
     [
       serveCommand,
@@ -75,6 +78,10 @@ function createCli(args: readonly string[], terminal: Terminal) {
         throw (error as Error | undefined) ?? new UsageError(`${message}\nSee bootwire --help`)
       })
   )
+}
+
+function nameStdio(word: string): string {
+  return word === '-' ? STDIO : word
 }
 
 /** A value of the command line was wrong, whoever found out. */
