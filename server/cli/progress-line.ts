@@ -56,7 +56,7 @@ export function formatProgress(progress: ImportProgress, elapsedSeconds: number)
   const { stage, doneBytes, totalBytes } = progress
   if (doneBytes === 0 && totalBytes === 0) return stage
   const rate = elapsedSeconds < 1 || doneBytes === 0 ? 0 : doneBytes / elapsedSeconds
-  const rateText = rate === 0 ? '' : `, ${formatBytes(rate)}/s`
+  const rateText = rate === 0 ? '' : `, ${formatBytes(Math.round(rate))}/s`
   // Of what comes through a pipe nobody knows the end.
   if (totalBytes === 0) return `${stage}: ${formatBytes(doneBytes)}${rateText}`
   const percent = Math.floor((doneBytes / totalBytes) * 100)

@@ -80,8 +80,8 @@ function timeOf(chunks: readonly TraceChunk[]): TimeAxis {
   if (lastMs === 0) {
     return { place: (_, index) => index / chunks.length, first: 'first', last: 'last in order' }
   }
-  const last = `${(lastMs / 1000).toFixed(1)} s after the vDisk was attached`
-  return { place: ({ atMs }) => atMs / lastMs, first: '0 s', last }
+  const last = `${(lastMs / 1000).toFixed(1)} s later`
+  return { place: ({ atMs }) => atMs / lastMs, first: 'attached', last }
 }
 
 /** Bytes read in each cell, rows from the beginning of the vDisk. */

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { expectedNames } from '#server/cli/completion.ts'
+import { nameOfFile } from '#server/cli/import-command.ts'
 import { formatProgress, ProgressLine } from '#server/cli/progress-line.ts'
 import { formatDuration, formatPairs, formatTable } from '#server/cli/table.ts'
 import { formatBoot, formatTimeline } from '#server/cli/timeline.ts'
-import { nameOfFile } from '#server/cli/vdisk-commands.ts'
 import type { BootRecord } from '#server/state/records.ts'
 import { MiB } from '#shared/units.ts'
 
@@ -58,24 +58,37 @@ it('formatProgress() tells amount, rate and time left', () => {
     'reading: 25 %, 100.0 MiB of 400.0 MiB, 10.0 MiB/s, 30 s left',
   )
   assert.equal(formatProgress(progress, 0.5), 'reading: 25 %, 100.0 MiB of 400.0 MiB')
-  assert.equal(formatProgress({ ...progress, totalBytes: 0 }, 10), 'reading')
+  const piped = { ...progress, totalBytes: 0 }
+  assert.equal(formatProgress(piped, 10), 'reading: 100.0 MiB, 10.0 MiB/s')
+  assert.equal(formatProgress({ ...piped, doneBytes: 0 }, 10), 'reading')
 })
 
-it('ProgressLine writes over its line on a terminal, and a line per stage elsewhere', () => {
+it('ProgressLine writes over its line on a terminal; elsewhere a line per stage, and now and then', () => {
   for (const [interactive, expected] of [
-    [true, ['\r\u001b[Ka: 0 %, 0 B of 2 B', '\r\u001b[Kb: 50 %, 1 B of 2 B', '\r\u001b[K']],
-    [false, ['a\n', 'b\n']],
+    [
+      true,
+      [
+        '\r\u001b[Ka: 0 %, 0 B of 4 B',
+        '\r\u001b[Kb: 25 %, 1 B of 4 B',
+        '\r\u001b[Kb: 75 %, 3 B of 4 B, 0 B/s, 10 s left',
+        '\r\u001b[K',
+      ],
+    ],
+    [false, ['a\n', 'b\n', 'b: 75 %, 3 B of 4 B, 0 B/s, 10 s left\n']],
   ] as const) {
     const written: string[] = []
+    let nowMs = 0
     const terminal = {
       interactive,
       out: () => undefined,
       err: (text: string) => written.push(text),
     }
-    const line = new ProgressLine(terminal, () => 0)
-    line.update({ stage: 'a', doneBytes: 0, totalBytes: 2 })
-    line.update({ stage: 'a', doneBytes: 1, totalBytes: 2 })
-    line.update({ stage: 'b', doneBytes: 1, totalBytes: 2 })
+    const line = new ProgressLine(terminal, () => nowMs)
+    line.update({ stage: 'a', doneBytes: 0, totalBytes: 4 })
+    line.update({ stage: 'a', doneBytes: 1, totalBytes: 4 })
+    line.update({ stage: 'b', doneBytes: 1, totalBytes: 4 })
+    nowMs = 30_000
+    line.update({ stage: 'b', doneBytes: 3, totalBytes: 4 })
     line.end()
     assert.deepEqual(written, expected)
   }
@@ -106,20 +119,35 @@ it('nameOfFile() makes the name of a vDisk', () => {
   assert.equal(nameOfFile('disk'), 'disk')
 })
 
-it('expectedNames() knows where clients and vDisks stand', () => {
+it('expectedNames() knows where clients, vDisks and versions stand', () => {
   const lines = [
     'client show x',
+    'client hydrate x',
     'client assign x y',
     'client assign x y z',
+    'vdisk show d',
+    'vdisk rollback d',
     'vdisk rm d',
+    'vdisk export d',
     'boots x',
   ]
   const kinds = lines.map((line) => expectedNames(['bootwire', ...line.split(' ')]))
-  assert.deepEqual(kinds, ['client', 'vdisk', 'vdisk', 'vdisk', 'client'])
+  assert.deepEqual(kinds, [
+    'client',
+    'client',
+    'vdisk',
+    'vdisk',
+    'vdisk',
+    'vdisk',
+    'vdisk or version',
+    'vdisk or version',
+    'client',
+  ])
   const others = [
     'client',
     'client a',
     'vdisk import f',
+    'vdisk export d f',
     'client rename x y',
     'serve x y',
     'boots x y',
