@@ -5,6 +5,7 @@
  */
 import { crc32 } from 'node:zlib'
 import { cutSpan } from '#shared/chunk/chunk-cutting.ts'
+import { invariant } from '#shared/invariant.ts'
 import { contentHash, HASH_BYTES, ZERO_HASH } from '#shared/manifest/content-hash.ts'
 import { encodeLeaf } from '#shared/manifest/leaf-node.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
@@ -25,7 +26,7 @@ import { createZstdEncoder } from './zstd-encoder.ts'
 const WORTHWHILE_SAVING = 1 / 16
 
 export type CutSpan = Omit<CutAnswer, 'kind' | 'jobId'>
-export type StoredSpan = Omit<StoreAnswer, 'kind' | 'jobId' | 'memory'>
+export type StoredSpan = Omit<StoreAnswer, 'kind' | 'jobId'>
 
 export function cutAndHash(span: Uint8Array): CutSpan {
   const extents = cutSpan(span, CUT_TODAY)
@@ -63,7 +64,7 @@ export class SpanEncoder {
     const encodings = new Uint8Array(count)
     const storedLengths = new Uint32Array(count)
     const checksums = new Uint32Array(count)
-    const records = new RecordBuffer(span.length)
+    const records = new RecordBuffer(request.recordMemory)
     for (let index = 0; index < count; index += 1) {
       if (request.fates[index] === CHUNK_FATE.known) continue
       const hash = cut.hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
@@ -113,36 +114,28 @@ export class SpanEncoder {
   }
 }
 
-/** Records one behind the other, in memory that grows: most spans come to a third of their length. */
+/** Records one behind the other. */
 class RecordBuffer {
-  readonly #spanBytes: number
-  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0)
+  readonly #bytes: Uint8Array<SharedArrayBuffer>
   #length = 0
 
-  constructor(spanBytes: number) {
-    this.#spanBytes = spanBytes
+  constructor(memory: SharedArrayBuffer) {
+    this.#bytes = new Uint8Array(memory)
   }
 
-  /** Room for one more record. */
+  /** Room for one more record, however it comes out. */
   next(): Uint8Array {
-    if (this.#length + RECORD_BYTES_MAX > this.#bytes.length) this.#grow()
-    return this.#bytes.subarray(this.#length, this.#length + RECORD_BYTES_MAX)
+    const room = this.#bytes.subarray(this.#length, this.#length + RECORD_BYTES_MAX)
+    invariant(room.length === RECORD_BYTES_MAX, 'a span has room for its records')
+    return room
   }
 
   advance(recordBytes: number): void {
     this.#length += recordBytes
   }
 
-  take(): Uint8Array<ArrayBuffer> {
+  take(): Uint8Array<SharedArrayBuffer> {
     return this.#bytes.subarray(0, this.#length)
-  }
-
-  #grow(): void {
-    const half = Math.ceil(this.#spanBytes / 2)
-    const room = Math.max(this.#bytes.length * 2, half) + RECORD_BYTES_MAX
-    const larger = new Uint8Array(Buffer.allocUnsafeSlow(room).buffer)
-    larger.set(this.#bytes.subarray(0, this.#length))
-    this.#bytes = larger
   }
 }
 

@@ -36,7 +36,7 @@ export interface SpanInput {
   readonly session: ImportSession
   readonly owner: SpanOwner
   readonly job: SpanJob
-  readonly memory: ArrayBuffer
+  readonly memory: SharedArrayBuffer
   readonly lengthBytes: number
   /** Length of a chunk of this span once decoded. */
   readonly rawBytes: (firstBlock: number, blocks: number) => number
@@ -91,7 +91,8 @@ export class SpanImport {
     const answer = await job.store(this.#decide(cut))
     await previous
     await this.#write(answer)
-    session.pool.giveMemory(answer.memory)
+    session.pool.giveMemory(memory)
+    session.pool.giveRecords(answer)
     return cut
   }
 

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { invariant } from '#shared/invariant.ts'
 import { BLOCK_BYTES, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
+import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX } from './pack-format.ts'
 import type {
   CutAnswer,
   CutRequest,
@@ -19,6 +20,10 @@ import type {
 } from './span-worker-messages.ts'
 
 export const SPAN_BYTES: number = SPAN_BLOCKS * BLOCK_BYTES
+
+/** A span of chunks that nothing saves a byte of, each of one block, and room to try the last. */
+export const RECORDS_BYTES_MAX: number =
+  SPAN_BYTES + SPAN_BLOCKS * CHUNK_HEADER_BYTES + RECORD_BYTES_MAX
 
 /** More than this outruns any disk; the clients' streams want cores, too. */
 const WORKERS_MAX = 4
@@ -35,8 +40,8 @@ type Waiter = PromiseWithResolvers<WorkerAnswer>
 
 /** A span in the hands of a worker. */
 export interface SpanJob {
-  cut(memory: ArrayBuffer, lengthBytes: number): Promise<CutAnswer>
-  store(request: Omit<StoreRequest, 'kind' | 'jobId'>): Promise<StoreAnswer>
+  cut(memory: SharedArrayBuffer, lengthBytes: number): Promise<CutAnswer>
+  store(request: Omit<StoreRequest, 'kind' | 'jobId' | 'recordMemory'>): Promise<StoreAnswer>
   /** Lets the next job begin; when everything of this one is written, or it failed. */
   end(): void
 }
@@ -45,7 +50,9 @@ export class SpanPool {
   readonly #workers: PoolWorker[] = []
   readonly #waiters = new Map<number, Waiter>()
   readonly #queue: (() => void)[] = []
-  readonly #spare: ArrayBuffer[] = []
+  /** Memory of spans and of records, to be used again: making it anew is what costs. */
+  readonly #spanMemory: SharedArrayBuffer[] = []
+  readonly #recordMemory: SharedArrayBuffer[] = []
   #nextJobId = 0
   readonly #workersMax: number
   #closed = false
@@ -78,19 +85,24 @@ export class SpanPool {
     worker.jobs += 1
     try {
       const request: ProveRequest = { kind: 'prove', jobId: this.#newJobId(), packPath, entries }
-      return (await this.#ask(worker, request, [])) as ProveAnswer
+      return (await this.#ask(worker, request)) as ProveAnswer
     } finally {
       worker.jobs -= 1
     }
   }
 
   /** Memory for a span; its content is whatever it was. */
-  takeMemory(): ArrayBuffer {
-    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(SPAN_BYTES).buffer
+  takeMemory(): SharedArrayBuffer {
+    return this.#spanMemory.pop() ?? new SharedArrayBuffer(SPAN_BYTES)
   }
 
-  giveMemory(memory: ArrayBuffer): void {
-    if (this.#spare.length < this.jobsMax) this.#spare.push(memory)
+  giveMemory(memory: SharedArrayBuffer): void {
+    if (this.#spanMemory.length < this.jobsMax) this.#spanMemory.push(memory)
+  }
+
+  /** Takes an answer's memory back, when its records are written. */
+  giveRecords({ records }: StoreAnswer): void {
+    if (this.#recordMemory.length < this.jobsMax) this.#recordMemory.push(records.buffer)
   }
 
   async close(): Promise<void> {
@@ -108,10 +120,13 @@ export class SpanPool {
     return {
       cut: async (memory, lengthBytes) => {
         const request: CutRequest = { kind: 'cut', jobId, memory, lengthBytes }
-        return (await this.#ask(worker, request, [memory])) as CutAnswer
+        return (await this.#ask(worker, request)) as CutAnswer
       },
-      store: async (request) =>
-        (await this.#ask(worker, { kind: 'store', jobId, ...request }, [])) as StoreAnswer,
+      store: async (fates) => {
+        const recordMemory = this.#recordMemory.pop() ?? new SharedArrayBuffer(RECORDS_BYTES_MAX)
+        const request: StoreRequest = { kind: 'store', jobId, ...fates, recordMemory }
+        return (await this.#ask(worker, request)) as StoreAnswer
+      },
       end: () => {
         if (isOver) return
         isOver = true
@@ -138,15 +153,11 @@ export class SpanPool {
     return this.#nextJobId
   }
 
-  async #ask(
-    worker: PoolWorker,
-    request: WorkerRequest,
-    handedOver: ArrayBuffer[],
-  ): Promise<WorkerAnswer> {
+  async #ask(worker: PoolWorker, request: WorkerRequest): Promise<WorkerAnswer> {
     if (this.#closed) throw new Error('The store was closed')
     const waiter = Promise.withResolvers<WorkerAnswer>()
     this.#waiters.set(request.jobId, waiter)
-    worker.thread.postMessage(request, handedOver)
+    worker.thread.postMessage(request)
     const answer = await waiter.promise
     if (answer.kind === 'failed') throw new Error((answer satisfies FailedAnswer).message)
     return answer

@@ -1,4 +1,7 @@
-/** What main thread and span workers say to each other. Buffers are handed over, never copied. */
+/**
+ * What main thread and span workers say to each other. Large memory is shared: handed over, it would be
+ * accounted anew each time, and the garbage collector run for it.
+ */
 import type { PackedChunk } from './pack-format.ts'
 
 /** What is to become of a chunk of a span. */
@@ -16,7 +19,7 @@ export type ChunkFate = (typeof CHUNK_FATE)[keyof typeof CHUNK_FATE]
 export interface CutRequest {
   readonly kind: 'cut'
   readonly jobId: number
-  readonly memory: ArrayBuffer
+  readonly memory: SharedArrayBuffer
   readonly lengthBytes: number
 }
 
@@ -43,6 +46,8 @@ export interface StoreRequest {
   readonly packs: Uint16Array<ArrayBuffer>
   readonly offsets: Uint32Array<ArrayBuffer>
   readonly packPaths: readonly string[]
+  /** Room for `records`, at least RECORDS_BYTES_MAX. */
+  readonly recordMemory: SharedArrayBuffer
 }
 
 /** How a chunk's verification ended; encoded ones are `stored`, too, when they were not found. */
@@ -67,9 +72,7 @@ export interface StoreAnswer {
   readonly storedLengths: Uint32Array<ArrayBuffer>
   readonly checksums: Uint32Array<ArrayBuffer>
   /** What was encoded, as it stands in a pack: header, stored bytes, and so on. */
-  readonly records: Uint8Array<ArrayBuffer>
-  /** The span's memory, to be used again. */
-  readonly memory: ArrayBuffer
+  readonly records: Uint8Array<SharedArrayBuffer>
 }
 
 /** Reads chunks of a pack and proves each: its checksum, its hash, and that it is the one of the index. */

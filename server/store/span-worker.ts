@@ -17,7 +17,6 @@ import type {
 } from './span-worker-messages.ts'
 
 interface OpenSpan {
-  readonly memory: ArrayBuffer
   readonly bytes: Uint8Array
   readonly cut: CutSpan
 }
@@ -34,7 +33,7 @@ port.on('message', (request: WorkerRequest) => {
   } catch (error) {
     spans.delete(request.jobId)
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-    answer({ kind: 'failed', jobId: request.jobId, message }, [])
+    answer({ kind: 'failed', jobId: request.jobId, message })
   } finally {
     packWindow.close()
   }
@@ -49,8 +48,8 @@ function handle(request: WorkerRequest): void {
 function cut({ jobId, memory, lengthBytes }: CutRequest): void {
   const bytes = new Uint8Array(memory, 0, lengthBytes)
   const done = cutAndHash(bytes)
-  spans.set(jobId, { memory, bytes, cut: done })
-  answer({ kind: 'cut', jobId, ...done }, [])
+  spans.set(jobId, { bytes, cut: done })
+  answer({ kind: 'cut', jobId, ...done })
 }
 
 function store(request: StoreRequest): void {
@@ -58,9 +57,7 @@ function store(request: StoreRequest): void {
   const span = spans.get(jobId)
   invariant(span !== undefined, `span ${jobId} was cut`)
   spans.delete(jobId)
-  const { memory } = span
-  const stored = encoder.store(span.bytes, span.cut, request)
-  answer({ kind: 'store', jobId, ...stored, memory }, [stored.records.buffer, memory])
+  answer({ kind: 'store', jobId, ...encoder.store(span.bytes, span.cut, request) })
 }
 
 function prove({ jobId, packPath, entries: bytes }: ProveRequest): void {
@@ -71,7 +68,7 @@ function prove({ jobId, packPath, entries: bytes }: ProveRequest): void {
     const why = fault(readChunk(packPath, entry.offset), entry)
     if (why !== undefined) damaged.push({ offset: entry.offset, why })
   }
-  answer({ kind: 'prove', jobId, damaged }, [])
+  answer({ kind: 'prove', jobId, damaged })
 }
 
 function readChunk(path: string, offset: number): PackReading {
@@ -100,6 +97,6 @@ function decode(encoding: number, stored: Uint8Array, rawBytes: number): Uint8Ar
   }
 }
 
-function answer(message: WorkerAnswer, handedOver: ArrayBuffer[]): void {
-  port?.postMessage(message, handedOver)
+function answer(message: WorkerAnswer): void {
+  port?.postMessage(message)
 }

@@ -60,7 +60,7 @@ export class ImportWriter implements VersionWriter {
   #pack: PackWriter | undefined
   /** The span that fills up: how far, whether with anything but zeros, and where. */
   #filledBytes = 0
-  #memory: ArrayBuffer | undefined
+  #memory: SharedArrayBuffer | undefined
   #sizeBytes = 0
   #sharedBytes = 0
   #lastWritten: Promise<unknown> = Promise.resolve()
@@ -146,7 +146,7 @@ export class ImportWriter implements VersionWriter {
     await this.#options.end(this.#held)
   }
 
-  #spanMemory(): ArrayBuffer {
+  #spanMemory(): SharedArrayBuffer {
     if (this.#memory === undefined) {
       this.#memory = this.#options.session.pool.takeMemory()
       // What came before in this span were zeros.
@@ -173,7 +173,7 @@ export class ImportWriter implements VersionWriter {
     this.#throwFailure()
   }
 
-  async #start(memory: ArrayBuffer, lengthBytes: number): Promise<SpanImport> {
+  async #start(memory: SharedArrayBuffer, lengthBytes: number): Promise<SpanImport> {
     const { session } = this.#options
     const job = await session.pool.begin()
     const span = new SpanImport({
