@@ -8,7 +8,7 @@ import {
   USES_PER_PAGE,
   usePages,
 } from './cache-layout.ts'
-import type { SegmentTable } from './segment-table.ts'
+import type { ObjectIndex } from './object-index.ts'
 import { type CacheState, encodeState } from './state-page.ts'
 import { encodeUses } from './uses-page.ts'
 import type { WriteBudget } from './write-budget.ts'
@@ -18,7 +18,7 @@ const HOUR_MS = 3_600_000
 export interface CacheStateOptions {
   readonly device: CacheDevice
   readonly cacheId: Buffer
-  readonly segments: SegmentTable
+  readonly index: ObjectIndex
   readonly budget: WriteBudget
   /** As it was read. */
   readonly state: CacheState
@@ -35,10 +35,10 @@ export class CacheStateKeeper {
   #writtenBytes: number
 
   constructor(options: CacheStateOptions) {
-    const { state, segments, now } = options
+    const { state, index, now } = options
     this.#options = options
     this.#openedMs = now()
-    this.#savedUses = segments.uses.slice()
+    this.#savedUses = index.segments.uses.slice()
     this.#sequence = state.sequence
     this.#segmentsUsed = state.segmentsUsed
     this.#writtenBytes = state.writtenBytes
@@ -54,10 +54,10 @@ export class CacheStateKeeper {
     return this.#segmentsUsed
   }
 
-  /** Counts what was written, and takes it from the budget unless that was done before. */
-  wrote(bytes: number, isPaid: boolean): void {
+  /** Counts what is written, and takes from the budget what was not taken before. */
+  wrote(bytes: number, paidBytes = 0): void {
     this.#writtenBytes += bytes
-    if (!isPaid) this.#options.budget.charge(bytes)
+    this.#options.budget.charge(bytes - paidBytes)
   }
 
   /** The segment is going to be used: start-up has to look at its index. */
@@ -67,9 +67,9 @@ export class CacheStateKeeper {
 
   /** `isClean` when nothing more is going to be written. */
   async saveState(isClean: boolean): Promise<void> {
-    const { device, cacheId, budget } = this.#options
+    const { device, cacheId, budget, index } = this.#options
     this.#sequence += 1
-    this.wrote(PAGE_BYTES, false)
+    this.wrote(PAGE_BYTES)
     const page = encodeState(
       {
         sequence: this.#sequence,
@@ -77,6 +77,7 @@ export class CacheStateKeeper {
         // A machine that loses power in the next segment must not be given it again.
         budgetLeftBytes: Math.max(0, budget.leftBytes - (isClean ? 0 : SEGMENT_BYTES)),
         segmentsUsed: this.#segmentsUsed,
+        objects: index.size,
         writtenBytes: this.#writtenBytes,
       },
       cacheId,
@@ -86,14 +87,15 @@ export class CacheStateKeeper {
 
   /** Writes the pages of the use table that have changed. */
   async saveUses(): Promise<void> {
-    const { device, cacheId, segments } = this.#options
+    const { device, cacheId, index } = this.#options
+    const { segments } = index
     for (let page = 0; page < usePages(segments.count); page += 1) {
       const from = page * USES_PER_PAGE
       const uses = segments.uses.subarray(from, from + USES_PER_PAGE)
       const saved = this.#savedUses.subarray(from, from + USES_PER_PAGE)
       if (uses.every((use, at) => use === saved[at])) continue
       saved.set(uses)
-      this.wrote(PAGE_BYTES, false)
+      this.wrote(PAGE_BYTES)
       await device.write(encodeUses(segments.uses, page, cacheId), USES_OFFSET + page * PAGE_BYTES)
     }
   }

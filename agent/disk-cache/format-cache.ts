@@ -25,6 +25,7 @@ export async function formatCache(device: CacheDevice, id: Buffer = newCacheId()
     clock: 0,
     budgetLeftBytes: layout.segments * SEGMENT_BYTES,
     segmentsUsed: 0,
+    objects: 0,
     writtenBytes: 0,
   }
   for (const [at, offset] of STATE_OFFSETS.entries()) {

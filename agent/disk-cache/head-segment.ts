@@ -1,9 +1,11 @@
 /** The segment that is being filled, and the batches its records are collected in. */
 
+import { invariant } from '#shared/invariant.ts'
 import type { CacheDevice } from './cache-device.ts'
 import {
   type CacheLayout,
-  INDEX_BYTES,
+  INDEX_PAGES,
+  INDEX_SLOTS,
   indexOffsetOf,
   PAGE_BYTES,
   SEGMENT_BYTES,
@@ -14,6 +16,7 @@ import type { CachedObject } from './disk-cache.ts'
 import { ENTRIES_MAX, ENTRIES_PER_PAGE, sealIndexPage, writeEntry } from './index-page.ts'
 import type { Place } from './object-table.ts'
 import { recordUnits, writeRecord } from './record.ts'
+import { type FoundPage, readPage } from './segment-index.ts'
 
 /** Each batch begins a page of its own: none is written twice. */
 const PAGE_UNITS: number = PAGE_BYTES / UNIT_BYTES
@@ -21,8 +24,12 @@ const PAGE_UNITS: number = PAGE_BYTES / UNIT_BYTES
 export interface HeadSegment {
   readonly segment: number
   readonly sequence: number
-  /** Its pages of the index, with all entries so far. */
+  /** Its pages of the index in order, with all entries so far. */
   readonly pages: Buffer
+  /** By page, the slot it is in on the disk. */
+  readonly slots: (number | undefined)[]
+  /** Slots without a page, the one to be used next first. */
+  readonly freeSlots: number[]
   /** Where the next record goes. */
   unit: number
   entries: number
@@ -42,8 +49,42 @@ export interface Batch {
 }
 
 export function beginSegment(segment: number, sequence: number): HeadSegment {
-  const pages = Buffer.alloc(INDEX_BYTES)
-  return { segment, sequence, pages, unit: 0, entries: 0, indexedEntries: 0, isEnded: false }
+  return {
+    segment,
+    sequence,
+    pages: Buffer.alloc(INDEX_PAGES * PAGE_BYTES),
+    slots: [],
+    freeSlots: Array.from({ length: INDEX_SLOTS }, (_, slot) => slot),
+    unit: 0,
+    entries: 0,
+    indexedEntries: 0,
+    isEnded: false,
+  }
+}
+
+/** Goes on with a segment as it was found. What a lost page named is lost. */
+export function resumeSegment(
+  segment: number,
+  found: readonly FoundPage[],
+  slots: Buffer,
+): HeadSegment {
+  const head = beginSegment(segment, found[0]?.sequence ?? 0)
+  for (const page of found) {
+    slots.copy(
+      head.pages,
+      page.page * PAGE_BYTES,
+      page.slot * PAGE_BYTES,
+      (page.slot + 1) * PAGE_BYTES,
+    )
+    head.slots[page.page] = page.slot
+    head.freeSlots.splice(head.freeSlots.indexOf(page.slot), 1)
+    head.entries = Math.max(head.entries, page.page * ENTRIES_PER_PAGE + page.count)
+    readPage(slots, page, (_, unit, units) => {
+      head.unit = Math.max(head.unit, unit + units)
+    })
+  }
+  head.indexedEntries = head.entries
+  return head
 }
 
 export function beginBatch(head: HeadSegment, buffer: Buffer): Batch {
@@ -94,7 +135,10 @@ export function recordIn(batch: Batch, { location, units }: Place): Buffer | und
   return batch.buffer.subarray(from * UNIT_BYTES, (from + units) * UNIT_BYTES)
 }
 
-/** Writes the pages of the index that have changed. Returns how many bytes that were. */
+/**
+ * Writes the pages of the index that have changed, each beside the one it replaces, which is there
+ * until the next sync at least. Returns how many bytes that were.
+ */
 export async function writeIndex(
   head: HeadSegment,
   device: CacheDevice,
@@ -102,17 +146,21 @@ export async function writeIndex(
   cacheId: Buffer,
 ): Promise<number> {
   const { segment, sequence, entries } = head
+  if (entries === head.indexedEntries) return 0
   const firstPage = Math.floor(head.indexedEntries / ENTRIES_PER_PAGE)
   const endPage = Math.ceil(entries / ENTRIES_PER_PAGE)
-  if (entries === head.indexedEntries) return 0
+  head.indexedEntries = entries
   for (let page = firstPage; page < endPage; page += 1) {
     const count = Math.min(ENTRIES_PER_PAGE, entries - page * ENTRIES_PER_PAGE)
-    sealIndexPage(head.pages, { segment, sequence, page, count }, cacheId)
+    const bytes = sealIndexPage(head.pages, { segment, sequence, page, count }, cacheId)
+    const slot = head.freeSlots.shift()
+    invariant(slot !== undefined, `segment ${segment} has no spare slot`)
+    const before = head.slots[page]
+    if (before !== undefined) head.freeSlots.push(before)
+    head.slots[page] = slot
+    await device.write(bytes, indexOffsetOf(layout, segment) + slot * PAGE_BYTES)
   }
-  const bytes = Buffer.from(head.pages.subarray(firstPage * PAGE_BYTES, endPage * PAGE_BYTES))
-  head.indexedEntries = entries
-  await device.write(bytes, indexOffsetOf(layout, segment) + firstPage * PAGE_BYTES)
-  return bytes.length
+  return (endPage - firstPage) * PAGE_BYTES
 }
 
 /** Batch size: what cheap flash writes well at once. */

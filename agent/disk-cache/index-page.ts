@@ -14,6 +14,7 @@ export interface IndexPageHeader {
   readonly segment: number
   /** Grows with each segment that is begun: of two pages, the older is of what was there before. */
   readonly sequence: number
+  /** Which entries it has; of two such pages the one with more is the newer. */
   readonly page: number
   readonly count: number
 }
@@ -32,25 +33,29 @@ export function writeEntry(
   pages.writeUInt16BE(units, at + INDEX_HASH_BYTES + 2)
 }
 
-/** Calls with the hash as far as it is known. Entries that reach beyond the segment are left out. */
+/**
+ * Calls with where in `pages` the hash is, as far as it is known. Entries that reach beyond the segment
+ * are left out.
+ */
 export function readEntries(
   pages: Buffer,
   from: number,
   to: number,
-  onEntry: (hash: Buffer, unit: number, units: number) => void,
+  onEntry: (hashAt: number, unit: number, units: number) => void,
 ): void {
   for (let entry = from; entry < to; entry += 1) {
     const at = entryOffset(entry)
     const unit = pages.readUInt16BE(at + INDEX_HASH_BYTES)
     const units = pages.readUInt16BE(at + INDEX_HASH_BYTES + 2)
     if (units === 0 || unit + units > SEGMENT_UNITS) continue
-    onEntry(pages.subarray(at, at + INDEX_HASH_BYTES), unit, units)
+    onEntry(at, unit, units)
   }
 }
 
-/** Completes a page whose entries are in place. */
+/** Returns a page whose entries are in place in `pages`, as it is to be written. */
 export function sealIndexPage(pages: Buffer, header: IndexPageHeader, cacheId: Buffer): Buffer {
-  const page = pages.subarray(header.page * PAGE_BYTES, (header.page + 1) * PAGE_BYTES)
+  const from = header.page * PAGE_BYTES
+  const page = Buffer.from(pages.subarray(from, from + PAGE_BYTES))
   invariant(header.count <= ENTRIES_PER_PAGE, `${header.count} entries in a page of the index`)
   page.writeUInt32BE(header.segment, PAGE_FIELDS_OFFSET)
   page.writeUInt32BE(header.sequence, PAGE_FIELDS_OFFSET + 4)
@@ -60,22 +65,25 @@ export function sealIndexPage(pages: Buffer, header: IndexPageHeader, cacheId: B
   return page
 }
 
-/** Returns undefined for what is no page of this place in the index. */
+/** `page` is one of the segment's slots. Returns undefined for what is no page of this segment. */
 export function openIndexPage(
-  pages: Buffer,
+  page: Buffer,
   segment: number,
-  page: number,
   cacheId: Buffer,
 ): IndexPageHeader | undefined {
-  const bytes = pages.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
-  if (!isPage(bytes, PAGE_KIND.index, cacheId)) return undefined
-  const sequence = bytes.readUInt32BE(PAGE_FIELDS_OFFSET + 4)
-  const count = bytes.readUInt16BE(PAGE_FIELDS_OFFSET + 10)
-  const isOfHere =
-    bytes.readUInt32BE(PAGE_FIELDS_OFFSET) === segment &&
-    bytes.readUInt16BE(PAGE_FIELDS_OFFSET + 8) === page
-  if (!isOfHere || count > ENTRIES_PER_PAGE) return undefined
-  return { segment, sequence, page, count }
+  if (!isPage(page, PAGE_KIND.index, cacheId)) return undefined
+  const header = {
+    segment: page.readUInt32BE(PAGE_FIELDS_OFFSET),
+    sequence: page.readUInt32BE(PAGE_FIELDS_OFFSET + 4),
+    page: page.readUInt16BE(PAGE_FIELDS_OFFSET + 8),
+    count: page.readUInt16BE(PAGE_FIELDS_OFFSET + 10),
+  }
+  const isOfHere = header.segment === segment && header.page < INDEX_PAGES
+  return isOfHere && header.count <= ENTRIES_PER_PAGE ? header : undefined
+}
+
+export function entryHash(pages: Buffer, at: number): Buffer {
+  return pages.subarray(at, at + INDEX_HASH_BYTES)
 }
 
 function entryOffset(entry: number): number {

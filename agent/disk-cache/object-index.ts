@@ -1,5 +1,6 @@
 /** The objects of a cache by hash, and what that means for the segments they lie in. */
 import { SEGMENT_UNITS } from './cache-layout.ts'
+import { ENTRIES_MAX } from './index-page.ts'
 import { ObjectTable, type Place } from './object-table.ts'
 import { SegmentTable } from './segment-table.ts'
 
@@ -30,9 +31,20 @@ export class ObjectIndex {
   /** In place of where it was before, if it was anywhere. */
   put(hash: Uint8Array, place: Place, isHeld: boolean): void {
     this.drop(hash)
-    this.#table.set(hash, place.location, place.units)
-    this.segments.add(place)
+    this.#table.add(hash, place.location, place.units)
+    this.segments.add(place.location, place.units)
     if (isHeld) this.hold(hash, place)
+  }
+
+  /** Before `load`. A number that is wrong costs time or memory, nothing else. */
+  reserve(objects: number): void {
+    // An index cannot name more than this.
+    this.#table.reserve(Math.min(objects, this.segments.count * ENTRIES_MAX))
+  }
+
+  /** As it is found at start-up: of two, one is as good as the other. The hash begins at `from`. */
+  load(bytes: Uint8Array, from: number, location: number, units: number): void {
+    if (this.#table.add(bytes, location, units, from)) this.segments.add(location, units)
   }
 
   /** What is held stays when there is any other choice. */

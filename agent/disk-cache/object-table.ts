@@ -20,6 +20,8 @@ const SHARDS = 256
 const SLOTS_FIRST = 16
 const FILL_MAX = 0.85
 const GROWTH = 1.25
+/** Shards differ by a few percent. */
+const RESERVE_FACTOR = 1.1
 const WORDS = 3
 
 const HELD_BIT = 0x8000_0000
@@ -46,6 +48,14 @@ export class ObjectTable {
     return this.#shards.reduce((sum, { words }) => sum + words.byteLength, 0)
   }
 
+  /** Makes room for so many at once, when there is none yet. */
+  reserve(objects: number): void {
+    const slots = Math.ceil((objects / SHARDS / FILL_MAX) * RESERVE_FACTOR)
+    for (const shard of this.#shards) {
+      if (shard.count === 0 && slots > shard.slots) Object.assign(shard, newShard(slots))
+    }
+  }
+
   get(hash: Uint8Array): Place | undefined {
     const shard = this.#shardOf(hash)
     const at = seek(shard, hash)
@@ -70,21 +80,26 @@ export class ObjectTable {
     return shard.words[at + 1] !== 0 && ((shard.words[at + 2] ?? 0) & HELD_BIT) !== 0
   }
 
-  /** Puts it in place of what is there of the same hash. It is not held. */
-  set(hash: Uint8Array, location: number, units: number): void {
-    const shard = this.#shardOf(hash)
-    let at = seek(shard, hash)
-    if (shard.words[at + 1] === 0) {
-      if (shard.count + 1 > shard.slots * FILL_MAX) {
-        grow(shard)
-        at = seek(shard, hash)
-      }
-      shard.count += 1
-      this.#size += 1
+  /**
+   * Adds an object, not held, unless there is one of the same hash. Returns whether it did. The hash
+   * begins at `from`.
+   */
+  add(hash: Uint8Array, location: number, units: number, from = 0): boolean {
+    const shard = this.#shards[hash[from + 4] ?? 0] as Shard
+    const first = word0(hash, from)
+    const bits = hashBits(hash, from)
+    let at = seekWords(shard, first, bits)
+    if (shard.words[at + 1] !== 0) return false
+    if (shard.count + 1 > shard.slots * FILL_MAX) {
+      grow(shard)
+      at = seekWords(shard, first, bits)
     }
-    shard.words[at] = word0(hash)
+    shard.count += 1
+    this.#size += 1
+    shard.words[at] = first
     shard.words[at + 1] = location + 1
-    shard.words[at + 2] = ((hashBits(hash) << UNITS_BITS) | units) >>> 0
+    shard.words[at + 2] = ((bits << UNITS_BITS) | units) >>> 0
+    return true
   }
 
   delete(hash: Uint8Array): void {
@@ -114,19 +129,22 @@ function newShard(slots: number): Shard {
   return { words: new Uint32Array(slots * WORDS), slots, count: 0 }
 }
 
-function word0(hash: Uint8Array): number {
-  const [a = 0, b = 0, c = 0, d = 0] = hash
-  return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0
+function word0(hash: Uint8Array, from: number): number {
+  const high = ((hash[from] ?? 0) << 24) | ((hash[from + 1] ?? 0) << 16)
+  return (high | ((hash[from + 2] ?? 0) << 8) | (hash[from + 3] ?? 0)) >>> 0
 }
 
-function hashBits(hash: Uint8Array): number {
-  return (((hash[5] ?? 0) << 16) | ((hash[6] ?? 0) << 8) | (hash[7] ?? 0)) & HASH_MASK
+function hashBits(hash: Uint8Array, from: number): number {
+  const bits = ((hash[from + 5] ?? 0) << 16) | ((hash[from + 6] ?? 0) << 8) | (hash[from + 7] ?? 0)
+  return bits & HASH_MASK
 }
 
 /** Index of the first word of the slot that has the hash, or of the free one where it would stand. */
-function seek({ words, slots }: Shard, hash: Uint8Array): number {
-  const first = word0(hash)
-  const bits = hashBits(hash)
+function seek(shard: Shard, hash: Uint8Array): number {
+  return seekWords(shard, word0(hash, 0), hashBits(hash, 0))
+}
+
+function seekWords({ words, slots }: Shard, first: number, bits: number): number {
   let slot = homeOf(first, slots)
   for (;;) {
     const at = slot * WORDS

@@ -6,7 +6,6 @@ import {
   CACHE_BYTES_MIN,
   type CacheLayout,
   INDEX_BYTES,
-  INDEX_PAGES,
   layoutOf,
   PAGE_BYTES,
   SEGMENT_BYTES,
@@ -19,10 +18,11 @@ import {
 import type { CacheParts } from './cache-parts.ts'
 import { CacheStateKeeper } from './cache-state.ts'
 import { DiskReader, READ_DEADLINE_MS } from './disk-reader.ts'
-import type { HeadSegment } from './head-segment.ts'
-import { ENTRIES_MAX, ENTRIES_PER_PAGE, openIndexPage, readEntries } from './index-page.ts'
+import { type HeadSegment, resumeSegment } from './head-segment.ts'
+import { ENTRIES_MAX } from './index-page.ts'
 import { LogDiskCache } from './log-disk-cache.ts'
 import { ObjectIndex } from './object-index.ts'
+import { type FoundPage, findPages, readPage } from './segment-index.ts'
 import { SegmentWriter } from './segment-writer.ts'
 import { type CacheState, decodeState } from './state-page.ts'
 import { decodeSuperblock, type Superblock } from './superblock.ts'
@@ -58,12 +58,12 @@ export async function openDiskCache(options: OpenCacheOptions): Promise<LogDiskC
   const index = new ObjectIndex(layout.segments)
   const capacityBytes = layout.segments * SEGMENT_BYTES
   const state = await readState(device, cacheId, layout, capacityBytes)
+  index.reserve(state.objects)
   await readUses(device, cacheId, index)
   const newest = await readIndex(device, cacheId, layout, index, state.segmentsUsed)
   const rules = budgetRules(capacityBytes, options.budgetBytesPerDay)
   const budget = new WriteBudget(rules, state.budgetLeftBytes, now)
-  const { segments } = index
-  const keeper = new CacheStateKeeper({ device, cacheId, segments, budget, state, now })
+  const keeper = new CacheStateKeeper({ device, cacheId, index, budget, state, now })
   const health = new CacheHealth(onProblem)
   const parts: CacheParts = { device, cacheId, layout, index, budget, keeper, health }
   const deadlineMs = options.readDeadlineMs ?? READ_DEADLINE_MS
@@ -110,6 +110,7 @@ async function readState(
     clock: 0,
     budgetLeftBytes: 0,
     segmentsUsed: segments,
+    objects: 0,
     writtenBytes: 0,
   }
   let newest: CacheState = lost
@@ -163,43 +164,30 @@ async function readIndex(
     const pages = await loading
     loading = load(first + LOAD_SEGMENTS)
     for (let at = 0; at * INDEX_BYTES < pages.length; at += 1) {
-      const own = pages.subarray(at * INDEX_BYTES, (at + 1) * INDEX_BYTES)
-      const segment = loadSegment(own, first + at, cacheId, index)
-      if (segment !== undefined && segment.sequence > (newest?.sequence ?? 0)) {
-        newest = { ...segment, pages: Buffer.from(segment.pages) }
-      }
+      const slots = pages.subarray(at * INDEX_BYTES, (at + 1) * INDEX_BYTES)
+      const found = loadSegment(slots, first + at, cacheId, index)
+      const sequence = found[0]?.sequence ?? 0
+      if (sequence > (newest?.sequence ?? 0)) newest = resumeSegment(first + at, found, slots)
     }
   }
   await loading
   return newest
 }
 
-/** Pages of an older sequence are of what was there before. */
 function loadSegment(
-  pages: Buffer,
+  slots: Buffer,
   segment: number,
   cacheId: Buffer,
   index: ObjectIndex,
-): HeadSegment | undefined {
-  const headers = Array.from({ length: INDEX_PAGES }, (_, page) =>
-    openIndexPage(pages, segment, page, cacheId),
-  )
-  const sequence = Math.max(0, ...headers.map((header) => header?.sequence ?? 0))
-  if (sequence === 0) return undefined
-  index.segments.sequences[segment] = sequence
-  const head = { segment, sequence, pages, unit: 0, entries: 0, indexedEntries: 0, isEnded: false }
-  for (const header of headers) {
-    if (header?.sequence !== sequence) continue
-    const first = header.page * ENTRIES_PER_PAGE
-    // A page that was lost leaves its place empty.
-    head.entries = first + header.count
-    readEntries(pages, first, first + header.count, (hash, unit, units) => {
-      index.put(hash, { location: segment * SEGMENT_UNITS + unit, units }, false)
-      head.unit = Math.max(head.unit, unit + units)
+): readonly FoundPage[] {
+  const pages = findPages(slots, segment, cacheId)
+  for (const page of pages) {
+    index.segments.sequences[segment] = page.sequence
+    readPage(slots, page, (at, unit, units) => {
+      index.load(slots, at, segment * SEGMENT_UNITS + unit, units)
     })
   }
-  head.indexedEntries = head.entries
-  return head
+  return pages
 }
 
 function unusable(why: string): BootwireError {

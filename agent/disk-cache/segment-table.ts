@@ -6,7 +6,7 @@ import { SEGMENT_UNITS } from './cache-layout.ts'
 import type { Place } from './object-table.ts'
 
 /** A segment is worth rewriting for the room in it when at most half of it is held. */
-const MOVED_UNITS_MAX: number = SEGMENT_UNITS / 2
+export const MOVED_UNITS_MAX: number = SEGMENT_UNITS / 2
 
 export class SegmentTable {
   readonly count: number
@@ -37,7 +37,7 @@ export class SegmentTable {
     return this.#heldUnits[segment] ?? 0
   }
 
-  add({ location, units }: Place): void {
+  add(location: number, units: number): void {
     this.#addLive(segmentOf(location), units)
   }
 

@@ -20,10 +20,11 @@ import type { CacheParts } from './cache-parts.ts'
 import { withDeadline } from './deadline.ts'
 import type { CachedObject, DiskCache } from './disk-cache.ts'
 import { BATCH_BYTES, batchBytes, type HeadSegment, writeIndex } from './head-segment.ts'
-import { readEntries } from './index-page.ts'
+import { entryHash, readEntries } from './index-page.ts'
 import type { Place } from './object-table.ts'
 import { RECORD_UNITS_MAX, recordUnits } from './record.ts'
 import { readHeldObjects } from './segment-mover.ts'
+import { MOVED_UNITS_MAX } from './segment-table.ts'
 
 /** What is kept waits so long for more; lost with the power, it is fetched again. */
 const FLUSH_MS = 15_000
@@ -31,8 +32,8 @@ const FLUSH_MS = 15_000
 /** Cheap flash may tidy up for seconds; a disk that needs longer is one that hangs. */
 const WRITE_DEADLINE_MS = 60_000
 
-/** Room for what may come while held objects are moved. */
-const MOVE_SLACK_UNITS: number = SEGMENT_UNITS / 8
+/** Of a segment, while the one after it is not prepared: the rest is for what has to be moved for that. */
+const UNRESERVED_UNITS: number = SEGMENT_UNITS - MOVED_UNITS_MAX - SEGMENT_UNITS / 32
 
 export interface SegmentWriterOptions {
   readonly parts: CacheParts
@@ -77,7 +78,7 @@ export class SegmentWriter {
     if (!health.isWritable) return 'never'
     if (budget.leftBytes < BATCH_BYTES) return 'budget'
     const hasPlace = hasNext || (head !== undefined && head.unit + RECORD_UNITS_MAX < SEGMENT_UNITS)
-    if (hasPlace && hasRoom) return 'now'
+    if (hasPlace && hasRoom && !this.#isReserved()) return 'now'
     return this.#isFull && !hasPlace ? 'full' : 'later'
   }
 
@@ -91,10 +92,15 @@ export class SegmentWriter {
     const { health, budget } = this.#parts
     const bytes = recordUnits(object.payload.length) * UNIT_BYTES
     if (!health.isWritable || budget.leftBytes < bytes) return undefined
-    const place = this.#collector.append(hash, object)
+    const place = this.#isReserved() ? undefined : this.#append(hash, object)
     if (this.#hasWork()) this.#kick()
+    return place
+  }
+
+  #append(hash: Uint8Array, object: CachedObject): Place | undefined {
+    const place = this.#collector.append(hash, object)
     if (place === undefined) return undefined
-    budget.charge(bytes)
+    this.#parts.budget.charge(place.units * UNIT_BYTES)
     this.#flushTimer ??= setTimeout(() => this.#flush(), this.#flushMs).unref()
     return place
   }
@@ -214,7 +220,7 @@ export class SegmentWriter {
     const bytes = batchBytes(batch)
     const offset = dataOffsetOf(layout, batch.head.segment) + batch.firstUnit * UNIT_BYTES
     await device.write(bytes, offset)
-    keeper.wrote(bytes.length, true)
+    keeper.wrote(bytes.length, batch.usedUnits * UNIT_BYTES)
     this.#collector.written()
     const { head } = batch
     if (head.isEnded && this.#collector.first?.head !== head) await this.#finish(head)
@@ -229,7 +235,7 @@ export class SegmentWriter {
   async #writeIndex(head: HeadSegment): Promise<void> {
     const { device, layout, cacheId, keeper } = this.#parts
     await device.sync()
-    keeper.wrote(await writeIndex(head, device, layout, cacheId), false)
+    keeper.wrote(await writeIndex(head, device, layout, cacheId))
   }
 
   // The segment that comes next -------------------------------------------------------------------
@@ -251,7 +257,7 @@ export class SegmentWriter {
     if (segments.sequences[segment] !== 0) {
       for (const _ of index.dropSegment(segment)) await turn()
       await device.write(Buffer.alloc(INDEX_BYTES), indexOffsetOf(layout, segment))
-      keeper.wrote(INDEX_BYTES, false)
+      keeper.wrote(INDEX_BYTES)
     }
     keeper.willUse(segment)
     await keeper.saveState(false)
@@ -273,8 +279,15 @@ export class SegmentWriter {
     const segment = segments.leastHeld()
     const { head } = this.#collector
     if (segment === undefined || head === undefined) return undefined
-    const roomUnits = SEGMENT_UNITS - head.unit - MOVE_SLACK_UNITS
+    // Each batch may begin up to a page further on.
+    const roomUnits = SEGMENT_UNITS - head.unit - SEGMENT_UNITS / 64
     return segments.heldUnits(segment) <= roomUnits ? segment : undefined
+  }
+
+  #isReserved(): boolean {
+    const { head, hasNext } = this.#collector
+    if (!this.#isHolding || this.#isFull || hasNext || head === undefined) return false
+    return head.unit + RECORD_UNITS_MAX > UNRESERVED_UNITS
   }
 
   /** Writes what is held in a segment into the head, and waits until it is found there. */
@@ -283,7 +296,7 @@ export class SegmentWriter {
     const { head } = this.#collector
     if (head === undefined) return false
     for (const { hash, object } of await readHeldObjects(this.#parts, segment)) {
-      const place = this.append(hash, object)
+      const place = this.#append(hash, object)
       if (place === undefined) return false
       index.put(hash, place, true)
     }
@@ -302,9 +315,9 @@ export class SegmentWriter {
     health.writeFailed(error)
     for (const { head, firstEntry, usedUnits, firstUnit } of this.#collector.batches) {
       const base = head.segment * SEGMENT_UNITS
-      readEntries(head.pages, firstEntry, head.entries, (hash, unit) => {
+      readEntries(head.pages, firstEntry, head.entries, (at, unit) => {
         const isOfBatch = unit >= firstUnit && unit < firstUnit + usedUnits
-        if (isOfBatch) index.dropFrom(hash, base + unit)
+        if (isOfBatch) index.dropFrom(entryHash(head.pages, at), base + unit)
       })
     }
     this.#collector.abandon()

@@ -10,6 +10,8 @@ export interface CacheState {
   readonly budgetLeftBytes: number
   /** No segment from this on was ever used. */
   readonly segmentsUsed: number
+  /** Objects there were: about as many as will be found. */
+  readonly objects: number
   /** Of the cache's life. */
   readonly writtenBytes: number
 }
@@ -21,6 +23,7 @@ export function encodeState(state: CacheState, cacheId: Buffer): Buffer {
   page.writeUInt32BE(state.sequence, AT)
   page.writeUInt32BE(state.clock, AT + 4)
   page.writeUInt32BE(state.segmentsUsed, AT + 8)
+  page.writeUInt32BE(state.objects, AT + 12)
   page.writeBigUInt64BE(BigInt(state.budgetLeftBytes), AT + 16)
   page.writeBigUInt64BE(BigInt(state.writtenBytes), AT + 24)
   sealPage(page, PAGE_KIND.state, cacheId)
@@ -33,6 +36,7 @@ export function decodeState(page: Buffer, cacheId: Buffer): CacheState | undefin
     sequence: page.readUInt32BE(AT),
     clock: page.readUInt32BE(AT + 4),
     segmentsUsed: page.readUInt32BE(AT + 8),
+    objects: page.readUInt32BE(AT + 12),
     budgetLeftBytes: Number(page.readBigUInt64BE(AT + 16)),
     writtenBytes: Number(page.readBigUInt64BE(AT + 24)),
   }

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib'
 import { CACHE_ID_BYTES } from './cache-id.ts'
 import {
   CACHE_BYTES_MIN,
-  INDEX_PAGES,
+  INDEX_SLOTS,
   layoutOf,
   PAGE_BYTES,
   SEGMENT_BYTES,
@@ -29,7 +29,7 @@ export function encodeSuperblock({ id, sizeBytes }: Superblock): Buffer {
   page.writeBigUInt64BE(BigInt(sizeBytes), 32)
   page.writeUInt32BE(SEGMENT_BYTES, 40)
   page.writeUInt32BE(UNIT_BYTES, 44)
-  page.writeUInt32BE(INDEX_PAGES, 48)
+  page.writeUInt32BE(INDEX_SLOTS, 48)
   page.writeUInt32BE(layoutOf(sizeBytes).segments, 52)
   page.writeUInt32BE(checksum(page), 12)
   return page
@@ -45,7 +45,7 @@ export function decodeSuperblock(page: Buffer): Superblock | string {
   const isOfThisFormat =
     page.readUInt32BE(40) === SEGMENT_BYTES &&
     page.readUInt32BE(44) === UNIT_BYTES &&
-    page.readUInt32BE(48) === INDEX_PAGES &&
+    page.readUInt32BE(48) === INDEX_SLOTS &&
     sizeBytes >= CACHE_BYTES_MIN &&
     page.readUInt32BE(52) === layoutOf(sizeBytes).segments
   if (!isOfThisFormat) return 'its first page says what cannot be'
