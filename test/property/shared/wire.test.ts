@@ -4,17 +4,31 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
+import { LEVEL_MAX } from '#shared/manifest/tree-shape.ts'
 import { decodeAgentMessage, decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
 import {
   CHUNK_ENCODING,
-  CHUNK_HEADER_BYTES,
-  decodeChunkHeader,
-  decodeChunkRequest,
-  encodeChunkHeader,
-  encodeChunkRequest,
+  decodeBootList,
+  decodePush,
+  decodeRequest,
+  decodeTrace,
+  encodeBootList,
+  encodePush,
+  encodeRequest,
+  encodeTrace,
+  NO_PAYLOAD,
+  readObjects,
 } from '#shared/wire/frame.ts'
-import { ASSIGNMENTS_MAX, CHUNK_BYTES_MAX, MACS_MAX, NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
-import type { AgentMessage, ServerMessage } from '#shared/wire/messages.ts'
+import {
+  ASSIGNMENTS_MAX,
+  BOOT_LIST_ENTRIES_MAX,
+  FIRST_PUSH_BYTES_MAX,
+  MACS_MAX,
+  NAME_LENGTH_MAX,
+} from '#shared/wire/limits.ts'
+import type { AgentMessage, Hydration, ServerMessage } from '#shared/wire/messages.ts'
+import { objectsFrame } from '#test/unit/shared/wire/objects-frame.ts'
 
 const hexDigits = (min: number, max: number) =>
   fc.stringMatching(new RegExp(`^[0-9a-f]{${min},${max}}$`))
@@ -50,8 +64,13 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
     uptimeSeconds: seconds,
   }),
   fc.record(
-    { kind: fc.constant('open'), vdisk: name, versionId: id },
-    { requiredKeys: ['kind', 'vdisk'] },
+    {
+      kind: fc.constant('open'),
+      vdisk: name,
+      versionId: id,
+      firstPushBytes: fc.nat(FIRST_PUSH_BYTES_MAX),
+    },
+    { requiredKeys: ['kind', 'vdisk', 'firstPushBytes'] },
   ),
   fc.record({
     kind: fc.constant('phase'),
@@ -68,6 +87,26 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
     demandReadBytes: count,
     chunksReceived: count,
     wireBytesReceived: count,
+    objectsCorrupt: count,
+    prefetch: fc.record({
+      hits: count,
+      late: count,
+      misses: count,
+      pushedBytes: count,
+      unusedBytes: count,
+    }),
+    diskCache: fc.record({
+      state: fc.constantFrom('none', 'ready', 'failed'),
+      usedBytes: count,
+      capacityBytes: count,
+      writeBudgetLeftBytes: count,
+      problem: text(200),
+    }),
+    hydration: fc.record({
+      mode: fc.constantFrom('off', 'run', 'pause', 'complete'),
+      localBytes: count,
+      versionBytes: count,
+    }),
   }),
   fc.record({
     kind: fc.constant('notice'),
@@ -79,6 +118,14 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
     reason: fc.constantFrom('poweroff', 'reboot', 'halt', 'kexec'),
   }),
 )
+
+const hydration: fc.Arbitrary<Hydration> = fc.record({
+  mode: fc.constantFrom('off', 'run', 'pause'),
+  rateBytesPerSecond: count,
+})
+
+const base64 = (bytesMax: number) =>
+  fc.uint8Array({ maxLength: bytesMax }).map((bytes) => Buffer.from(bytes).toString('base64'))
 
 const offer = fc.record({ vdisk: name, title: text(120), sizeBytes: count })
 
@@ -116,7 +163,13 @@ const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
       vdisk: name,
       versionId: id,
       sizeBytes: count,
-      chunkBytes: fc.integer({ min: 12, max: 17 }).map((power) => 2 ** power),
+      storedBytes: count,
+      manifest: fc.record({
+        record: base64(64),
+        signature: base64(128),
+        signerKey: base64(256),
+      }),
+      hydration,
       root: fc.record({
         partition: fc.nat(128),
         fsType: fc.stringMatching(/^[a-z0-9]{2,16}$/),
@@ -129,10 +182,56 @@ const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
         initrdPaths: fc.array(text(1024), { maxLength: 8 }),
       }),
     },
-    { requiredKeys: ['kind', 'vdisk', 'versionId', 'sizeBytes', 'chunkBytes', 'root'] },
+    {
+      requiredKeys: [
+        'kind',
+        'vdisk',
+        'versionId',
+        'sizeBytes',
+        'storedBytes',
+        'manifest',
+        'hydration',
+        'root',
+      ],
+    },
   ),
+  fc.record({ kind: fc.constant('hydrate'), hydration }),
   fc.record({ kind: fc.constant('error'), code: text(40), message: text(1024) }),
 )
+
+const names = { level: fc.nat(LEVEL_MAX), position: u32 }
+const objectName = fc.record(names)
+
+const range = fc
+  .tuple(fc.nat(BOOT_LIST_ENTRIES_MAX), fc.nat(BOOT_LIST_ENTRIES_MAX))
+  .filter(([a, b]) => a !== b)
+  .map(([a, b]) => ({ begin: Math.min(a, b), end: Math.max(a, b) }))
+
+const trace = fc
+  .array(fc.record({ position: u32, atMs: u32 }))
+  .map((entries) => entries.sort((a, b) => a.atMs - b.atMs))
+
+const framedObject = fc
+  .record({
+    ...names,
+    encoding: fc.constantFrom(...Object.values(CHUNK_ENCODING), ...Object.values(NO_PAYLOAD)),
+    payload: fc.uint8Array({ maxLength: 50 }),
+    more: fc.nat(1000),
+  })
+  .map(({ level, position, encoding, payload, more }) => {
+    const isThere = encoding === CHUNK_ENCODING.raw || encoding === CHUNK_ENCODING.zstd
+    const sent = isThere ? payload : new Uint8Array(0)
+    const rawBytes = sent.length + (encoding === CHUNK_ENCODING.raw ? 0 : more)
+    const header = { level, position, encoding, rawBytes, storedBytes: sent.length }
+    return { header, payload: sent }
+  })
+
+/** fast-check's objects have no prototype. */
+const plain = <Value>(value: Value): Value => structuredClone(value)
+
+const check = <Value>(arbitrary: fc.Arbitrary<Value>, test: (value: Value) => void) => {
+  fc.assert(fc.property(arbitrary, test), { numRuns: 300 })
+}
 
 describe('wire', () => {
   it('a message is decoded to what was encoded', () => {
@@ -172,44 +271,52 @@ describe('wire', () => {
     )
   })
 
-  it('a chunk request is decoded to what was encoded', () => {
-    const request = fc.record({ requestId: u32, chunkIndex: u32, priority: fc.nat(255) })
-    fc.assert(
-      fc.property(request, (request) => {
-        assert.deepEqual(decodeChunkRequest(encodeChunkRequest(request)), { ...request })
-      }),
-    )
+  it('frames of entries are decoded to what was encoded', () => {
+    const objects = fc.array(objectName, { maxLength: 256 })
+    const request = fc.record({ priority: fc.constantFrom(0, 1, 2), objects })
+    check(request, (it) => assert.deepEqual(decodeRequest(encodeRequest(it)), plain(it)))
+    const entry = fc.record({ ...names, storedBytes: fc.nat(2 ** 24 - 1) })
+    check(fc.array(entry), (it) => assert.deepEqual(decodeBootList(encodeBootList(it)), plain(it)))
+    check(fc.array(range), (it) => assert.deepEqual(decodePush(encodePush(it)), plain(it)))
+    check(trace, (it) => assert.deepEqual(decodeTrace(encodeTrace(it)), plain(it)))
   })
 
-  it('a chunk header is decoded to what was encoded', () => {
-    const header = fc.record({
-      requestId: u32,
-      encoding: fc.constantFrom(...Object.values(CHUNK_ENCODING)),
-      rawBytes: fc.nat(CHUNK_BYTES_MAX),
+  it('objects are read as they were framed', () => {
+    check(fc.array(framedObject, { maxLength: 8 }), (objects) => {
+      const read: unknown[] = []
+      readObjects(objectsFrame(objects), (header, payload) => {
+        read.push({ header, payload: Uint8Array.from(payload) })
+      })
+      assert.deepEqual(read, plain(objects))
     })
-    fc.assert(
-      fc.property(header, fc.nat(1000), (header, zstdBytes) => {
-        const { encoding, rawBytes } = header
-        const payloadBytes = [0, rawBytes, zstdBytes][encoding] ?? 0
-        const frame = new Uint8Array(CHUNK_HEADER_BYTES + payloadBytes)
-        frame.set(encodeChunkHeader(header))
-        assert.deepEqual(decodeChunkHeader(frame), { ...header })
-      }),
-    )
   })
 
-  it('random chunk frames are decoded within limits, or are MESSAGE_INVALID', () => {
-    fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 24 }), (frame) => {
-        try {
-          const { rawBytes, encoding } = decodeChunkHeader(frame)
-          assert.ok(rawBytes <= CHUNK_BYTES_MAX && encoding <= CHUNK_ENCODING.zstd)
-        } catch (error) {
-          assert.ok(isInvalid(error), String(error))
-        }
-      }),
-      { numRuns: 1000 },
-    )
+  it('random frames are decoded within limits, or are MESSAGE_INVALID', () => {
+    // A small count in most of them, so that they get further.
+    const body = fc.uint8Array({ maxLength: 80 })
+    const frame = fc.tuple(fc.nat(255), fc.constantFrom(0, 0, 0, 1, 255), fc.nat(9), body)
+    check(frame, ([type, high, low, body]) => {
+      const bytes = Uint8Array.of(type, 0, high, low, ...body)
+      for (const decode of [decodeRequest, decodeBootList, decodePush, decodeTrace]) {
+        expectValueOrInvalid(() => decode(bytes))
+      }
+      expectValueOrInvalid(() => {
+        readObjects(bytes, (header, payload) => {
+          assert.ok(header.rawBytes <= LEAF_BYTES_MAX || header.storedBytes === 0)
+          assert.equal(payload.length, header.storedBytes)
+        })
+      })
+    })
+  })
+
+  it('frames of objects with changed bytes are read, or are MESSAGE_INVALID', () => {
+    const change = fc.record({ at: fc.nat(), byte: fc.nat(255) })
+    const objects = fc.array(framedObject, { minLength: 1, maxLength: 4 })
+    check(fc.tuple(objects, fc.array(change, { maxLength: 4 })), ([objects, changes]) => {
+      const frame = objectsFrame(objects)
+      for (const { at, byte } of changes) frame[at % frame.length] = byte
+      expectValueOrInvalid(() => readObjects(frame, () => undefined))
+    })
   })
 })
 
@@ -223,6 +330,14 @@ function expectMessageOrInvalid(frame: Uint8Array): void {
   }
   // What came through is one that could have been sent.
   assert.deepEqual(decodeAgentMessage(encodeMessage(message)), message)
+}
+
+function expectValueOrInvalid(decode: () => unknown): void {
+  try {
+    decode()
+  } catch (error) {
+    assert.ok(isInvalid(error), String(error))
+  }
 }
 
 function isInvalid(error: unknown): boolean {

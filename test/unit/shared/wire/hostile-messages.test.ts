@@ -115,15 +115,16 @@ describe('hostile control frames', () => {
   })
 
   it('change no prototype, and no fields come from one', () => {
-    // {kind: 'open', vdisk: 'd', __proto__: {versionId: 'c0ffee00', evil: 1}}
+    // {kind: 'open', vdisk: 'd', firstPushBytes: 0, __proto__: {versionId: 'c0ffee00', evil: 1}}
+    const open = 'a46b696e64 a46f70656e a5766469736b a164 ae6669727374507573684279746573 00'
     const inner = 'a9 76657273696f6e4964 a8 6330666665653030 a4 6576696c 01'
-    const body = hex(`83 a46b696e64 a46f70656e a5766469736b a164 a95f5f70726f746f5f5f 82 ${inner}`)
+    const body = hex(`84 ${open} a95f5f70726f746f5f5f 82 ${inner}`)
     const message = decodeAgentMessage(Buffer.concat([hex('01'), body]))
-    assert.deepEqual(message, { kind: 'open', vdisk: 'd' })
+    assert.deepEqual(message, { kind: 'open', vdisk: 'd', firstPushBytes: 0 })
     assert.equal(Object.getPrototypeOf(message), Object.prototype)
     assert.equal('evil' in {}, false)
     // {__proto__: {kind: 'open', vdisk: 'd'}}, and the same by way of "constructor"
-    const fields = '82 a46b696e64 a46f70656e a5766469736b a164'
+    const fields = `83 ${open}`
     for (const key of ['a95f5f70726f746f5f5f', 'ab636f6e7374727563746f72']) {
       const only = Buffer.concat([hex('01'), hex(`81 ${key} ${fields}`)])
       assert.throws(() => decodeAgentMessage(only), isInvalid)

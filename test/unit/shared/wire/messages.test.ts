@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { decodeAgentMessage, decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
-import type { AgentMessage, ServerMessage } from '#shared/wire/messages.ts'
+import type { AgentMessage, Opened, ServerMessage, Status } from '#shared/wire/messages.ts'
 import { AGENT_MESSAGES, SERVER_MESSAGES } from './wire-vectors.ts'
 
 /** Encodes what the types would not allow, as a peer of another make might. */
 function refuses(message: unknown, path: string): void {
   const frame = encodeMessage(message as AgentMessage | ServerMessage)
-  const kinds = ['identity', 'opened', 'error']
+  const kinds = ['identity', 'opened', 'hydrate', 'error']
   const isServers = kinds.includes((message as { readonly kind: string }).kind)
   assert.throws(() => (isServers ? decodeServerMessage : decodeAgentMessage)(frame), {
     code: 'MESSAGE_INVALID',
@@ -36,7 +36,11 @@ describe('control messages', () => {
     refuses({ ...open, vdisk: '' }, 'vdisk')
     refuses({ ...open, vdisk: 'x'.repeat(64) }, 'vdisk')
     refuses({ ...open, versionId: 'latest' }, 'versionId')
+    refuses({ ...open, firstPushBytes: 1_048_577 }, 'firstPushBytes')
     refuses({ ...status, demandReads: 2 ** 53 }, 'demandReads')
+    refuses({ ...status, hydration: undefined }, 'hydration')
+    const diskCache = { ...(status as Status | undefined)?.diskCache, problem: 'x'.repeat(201) }
+    refuses({ ...status, diskCache }, 'diskCache.problem')
     refuses({ kind: 'phase', phase: 'lunch', uptimeSeconds: 1 }, 'phase')
     refuses({ kind: 'notice', level: 'panic', message: '' }, 'level')
     refuses({ kind: 'notice', level: 'info', message: 'x'.repeat(1025) }, 'message')
@@ -54,18 +58,14 @@ describe('control messages', () => {
     refuses({ ...opened, root: { partition: 129, fsType: 'xfs', options: '' } }, 'root.partition')
     refuses({ ...opened, root: { partition: 1, fsType: "x'f", options: '' } }, 'root.fsType')
     refuses({ ...opened, root: { partition: 1, fsType: 'xfs', options: "a'b" } }, 'root.options')
+    const manifest = (opened as Opened | undefined)?.manifest
+    refuses({ ...opened, manifest: { ...manifest, record: 'no base 64!' } }, 'manifest.record')
+    refuses({ ...opened, manifest: { ...manifest, record: 'A'.repeat(92) } }, 'manifest.record')
+    const hydration = { mode: 'fast', rateBytesPerSecond: 0 }
+    refuses({ ...opened, hydration }, 'hydration.mode')
+    refuses({ kind: 'hydrate', hydration }, 'hydration.mode')
     refuses({ ...opened, kernel: { id: '0'.repeat(64) } }, 'kernel.release')
     refuses({ kind: 'error', code: 'X'.repeat(41), message: '' }, 'code')
-  })
-
-  it('a chunk size that is no power of two is refused', () => {
-    for (const chunkBytes of [0, 2048, 4095, 5000, 12_288, 131_071, 262_144, -4096, 4096.5]) {
-      refuses({ ...opened, chunkBytes }, 'chunkBytes')
-    }
-    for (const chunkBytes of [4096, 8192, 16_384, 32_768, 65_536, 131_072]) {
-      const message = { ...opened, chunkBytes } as ServerMessage
-      assert.deepEqual(decodeServerMessage(encodeMessage(message)), message)
-    }
   })
 
   it('a message of the other side is refused', () => {
@@ -75,8 +75,9 @@ describe('control messages', () => {
   })
 
   it('encodeMessage leaves out fields that are undefined', () => {
-    const message = { kind: 'open', vdisk: 'd', versionId: undefined } as unknown as AgentMessage
-    assert.deepEqual(encodeMessage(message), encodeMessage({ kind: 'open', vdisk: 'd' }))
+    const least = { kind: 'open', vdisk: 'd', firstPushBytes: 0 } as const
+    const message = { ...least, versionId: undefined } as unknown as AgentMessage
+    assert.deepEqual(encodeMessage(message), encodeMessage(least))
     const deep = { ...hello, facts: { macs: [], uuid: undefined } } as unknown as AgentMessage
     assert.deepEqual(
       encodeMessage(deep),

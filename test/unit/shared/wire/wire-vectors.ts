@@ -1,10 +1,18 @@
 /**
- * What each file of test/golden/wire/protocol-1 says: every message with all of its fields and with
- * the fewest, every frame with fields that differ from each other. Frozen with protocol 1: a vector
+ * What each file of test/golden/wire/protocol-2 says: every message with all of its fields and with
+ * the fewest, every frame with fields that differ from each other. Frozen with protocol 2: a vector
  * may be added, none may change.
  */
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
-import { CHUNK_ENCODING, type ChunkHeader, type ChunkRequest } from '#shared/wire/frame.ts'
+import {
+  type BootListEntry,
+  CHUNK_ENCODING,
+  NO_PAYLOAD,
+  type ObjectHeader,
+  type ObjectRequest,
+  type PushRange,
+  type TraceEntry,
+} from '#shared/wire/frame.ts'
 import type { AgentMessage, ServerMessage } from '#shared/wire/messages.ts'
 
 const BOOT_ID = '0123456789abcdef0123456789abcdef'
@@ -14,7 +22,7 @@ const KERNEL_ID = 'feed5eed'.repeat(8)
 export const AGENT_MESSAGES: Readonly<Record<string, AgentMessage>> = {
   'hello-all': {
     kind: 'hello',
-    protocol: 1,
+    protocol: 2,
     agentVersion: '0.1.0-test+1',
     bootId: BOOT_ID,
     facts: {
@@ -31,15 +39,20 @@ export const AGENT_MESSAGES: Readonly<Record<string, AgentMessage>> = {
   },
   'hello-least': {
     kind: 'hello',
-    protocol: 1,
+    protocol: 2,
     agentVersion: '',
     bootId: '01234567',
     facts: { macs: [] },
     kernelRelease: '',
     uptimeSeconds: 0,
   },
-  'open-all': { kind: 'open', vdisk: 'debian-12.7', versionId: VERSION_ID },
-  'open-least': { kind: 'open', vdisk: 'd' },
+  'open-all': {
+    kind: 'open',
+    vdisk: 'debian-12.7',
+    versionId: VERSION_ID,
+    firstPushBytes: 1_048_576,
+  },
+  'open-least': { kind: 'open', vdisk: 'd', firstPushBytes: 0 },
   ...Object.fromEntries(
     BOOT_PHASES.map((phase, at) => [
       `phase-${phase}`,
@@ -56,6 +69,16 @@ export const AGENT_MESSAGES: Readonly<Record<string, AgentMessage>> = {
     demandReadBytes: 4_294_967_296,
     chunksReceived: 0,
     wireBytesReceived: Number.MAX_SAFE_INTEGER,
+    objectsCorrupt: 1,
+    prefetch: { hits: 900, late: 7, misses: 3, pushedBytes: 11_000_000, unusedBytes: 200_000 },
+    diskCache: {
+      state: 'failed',
+      usedBytes: 1_000_000_000,
+      capacityBytes: 2_000_000_000,
+      writeBudgetLeftBytes: 0,
+      problem: 'the disk does not answer',
+    },
+    hydration: { mode: 'pause', localBytes: 1_000_000, versionBytes: 120_000_000 },
   },
   'notice-info': { kind: 'notice', level: 'info', message: '' },
   'notice-warning': { kind: 'notice', level: 'warning', message: 'The write cache is at 75 %' },
@@ -109,7 +132,13 @@ export const SERVER_MESSAGES: Readonly<Record<string, ServerMessage>> = {
     vdisk: 'debian-12.7',
     versionId: VERSION_ID,
     sizeBytes: 8_796_093_022_208,
-    chunkBytes: 131_072,
+    storedBytes: 3_000_000_000,
+    manifest: {
+      record: Buffer.from('r'.repeat(64)).toString('base64'),
+      signature: Buffer.from('s'.repeat(64)).toString('base64'),
+      signerKey: Buffer.from('k'.repeat(91)).toString('base64'),
+    },
+    hydration: { mode: 'run', rateBytesPerSecond: 5_000_000 },
     root: { partition: 128, fsType: 'btrfs', options: 'subvol=@,compress=zstd' },
     kernel: {
       id: KERNEL_ID,
@@ -123,36 +152,97 @@ export const SERVER_MESSAGES: Readonly<Record<string, ServerMessage>> = {
     vdisk: 'd',
     versionId: 'c0ffee00',
     sizeBytes: 0,
-    chunkBytes: 4096,
+    storedBytes: 0,
+    manifest: { record: '', signature: '', signerKey: '' },
+    hydration: { mode: 'off', rateBytesPerSecond: 0 },
     root: { partition: 0, fsType: 'xfs', options: '' },
   },
+  hydrate: { kind: 'hydrate', hydration: { mode: 'pause', rateBytesPerSecond: 0 } },
   'error-all': { kind: 'error', code: 'VDISK_GONE', message: 'No vDisk "kiosk" is offered' },
   'error-least': { kind: 'error', code: '', message: '' },
 }
 
-export const CHUNK_REQUESTS: Readonly<Record<string, ChunkRequest>> = {
-  'chunk-request-demand': { requestId: 1, chunkIndex: 0, priority: 0 },
-  'chunk-request-largest': { requestId: 0xffff_fffe, chunkIndex: 0xffff_fffd, priority: 255 },
-  'chunk-request-prefetch': { requestId: 0x0102_0304, chunkIndex: 0x0506_0708, priority: 1 },
+export const REQUESTS: Readonly<Record<string, ObjectRequest>> = {
+  'request-demand': { priority: 0, objects: [{ level: 0, position: 0x0102_0304 }] },
+  // Who has nothing yet asks for a path and the chunk in one go.
+  'request-path': {
+    priority: 0,
+    objects: [
+      { level: 2, position: 0 },
+      { level: 1, position: 7 },
+      { level: 0, position: 28_900 },
+    ],
+  },
+  'request-hydration': {
+    priority: 2,
+    objects: [
+      { level: 0, position: 0xffff_ffff },
+      { level: 4, position: 0 },
+    ],
+  },
+  'request-none': { priority: 1, objects: [] },
 }
 
-export interface ChunkVector {
-  readonly header: ChunkHeader
+export interface ObjectVector {
+  readonly header: ObjectHeader
   readonly payload: Uint8Array
 }
 
-export const CHUNKS: Readonly<Record<string, ChunkVector>> = {
-  'chunk-zero': {
-    header: { requestId: 0x0102_0304, encoding: CHUNK_ENCODING.zero, rawBytes: 131_072 },
-    payload: new Uint8Array(0),
+// 8 KiB of "bootwire", as zstd 1.5 packs them.
+const ZSTD = Buffer.from('28b52ffd60001f85000040626f6f74776972650100f5bfbe7001', 'hex')
+const RAW = Buffer.from('bytes')
+const NOTHING = new Uint8Array(0)
+
+const zstdChunk: ObjectVector = {
+  header: {
+    level: 0,
+    position: 0x0102_0304,
+    encoding: CHUNK_ENCODING.zstd,
+    rawBytes: 8192,
+    storedBytes: ZSTD.length,
   },
-  'chunk-raw': {
-    header: { requestId: 0xffff_fffe, encoding: CHUNK_ENCODING.raw, rawBytes: 5 },
-    payload: Buffer.from('bytes'),
-  },
-  // 8 KiB of "bootwire", as zstd 1.5 packs them.
-  'chunk-zstd': {
-    header: { requestId: 7, encoding: CHUNK_ENCODING.zstd, rawBytes: 8192 },
-    payload: Buffer.from('28b52ffd60001f85000040626f6f74776972650100f5bfbe7001', 'hex'),
-  },
+  payload: ZSTD,
+}
+const rawNode: ObjectVector = {
+  header: { level: 1, position: 7, encoding: CHUNK_ENCODING.raw, rawBytes: 5, storedBytes: 5 },
+  payload: RAW,
+}
+const absent: ObjectVector = {
+  header: { level: 0, position: 28_900, encoding: NO_PAYLOAD.absent, rawBytes: 0, storedBytes: 0 },
+  payload: NOTHING,
+}
+const unreadable: ObjectVector = {
+  header: { level: 2, position: 9, encoding: NO_PAYLOAD.unreadable, rawBytes: 0, storedBytes: 0 },
+  payload: NOTHING,
+}
+
+export const OBJECTS: Readonly<Record<string, readonly ObjectVector[]>> = {
+  'objects-zstd': [zstdChunk],
+  'objects-several': [rawNode, zstdChunk, absent],
+  'objects-unreadable': [unreadable],
+  'objects-none': [],
+}
+
+export const BOOT_LISTS: Readonly<Record<string, readonly BootListEntry[]>> = {
+  'boot-list': [
+    { level: 1, position: 0, storedBytes: 15_004 },
+    { level: 0, position: 0, storedBytes: 4096 },
+    { level: 0, position: 0x0102_0304, storedBytes: 0xff_ffff },
+  ],
+  'boot-list-none': [],
+}
+
+export const PUSHES: Readonly<Record<string, readonly PushRange[]>> = {
+  push: [
+    { begin: 0, end: 1 },
+    { begin: 258, end: 16_384 },
+  ],
+}
+
+export const TRACES: Readonly<Record<string, readonly TraceEntry[]>> = {
+  trace: [
+    { position: 0, atMs: 0 },
+    { position: 0x0102_0304, atMs: 1500 },
+    { position: 9, atMs: 0xffff_ffff },
+  ],
 }
