@@ -3,12 +3,10 @@
  *
  *   --json  one JSON object on the last line
  */
-import { GBIT, Link, type LinkShape, linkName, MBIT } from './link.ts'
+import { Link, type LinkShape, linkName, MBIT } from './link.ts'
 import { type LinkMeasured, probeLink } from './link-probe.ts'
+import { BANDWIDTHS, ROUND_TRIPS_MS } from './link-shapes.ts'
 import { reportGoals, say } from './report.ts'
-
-export const ROUND_TRIPS_MS = [0.2, 5, 20, 50] as const
-export const BANDWIDTHS = [25 * MBIT, 100 * MBIT, GBIT] as const
 
 interface Row extends LinkMeasured {
   readonly link: LinkShape
