@@ -3,4 +3,6 @@
 import { runCli } from './cli/run-cli.ts'
 import { processTerminal } from './cli/terminal.ts'
 
-process.exitCode = await runCli(process.argv.slice(2), processTerminal())
+const status = await runCli(process.argv.slice(2), processTerminal())
+// What failed may have left a read of a pipe that nobody writes to, which cannot be taken back.
+if (status !== 0) process.exit(status)

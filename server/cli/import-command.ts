@@ -1,9 +1,10 @@
 /** `bootwire vdisk import` */
-import { createReadStream, statSync } from 'node:fs'
+import { createReadStream, fstatSync, statSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Readable } from 'node:stream'
+import { isatty } from 'node:tty'
 import type { ImportOptions, ImportResult } from '#server/admin/admin-api.ts'
-import { formatBytes } from '#shared/units.ts'
+import { formatBytes, MiB } from '#shared/units.ts'
 import { callerPath } from './caller-path.ts'
 import {
   adminClient,
@@ -104,14 +105,18 @@ async function runImport(
 
 /** What only this process can read: its standard input, or a pipe the shell made (`<(zcat …)`). */
 function pipedImage(file: string): Readable | undefined {
-  if (file === STDIO) {
-    if (process.stdin.isTTY)
-      throw new UsageError('Expected an image on standard input, not a terminal')
-    return process.stdin
-  }
+  if (file === STDIO) return standardInput()
   const path = callerPath(file)
   const isPipe = statSync(path, { throwIfNoEntry: false })?.isFIFO() === true
   return isPipe ? createReadStream(path) : undefined
+}
+
+function standardInput(): Readable {
+  const fd = 0
+  if (isatty(fd)) throw new UsageError('Expected an image on standard input, not a terminal')
+  // Node reads a file in pieces of 64 KiB unless told otherwise.
+  const isFile = fstatSync(fd).isFile()
+  return isFile ? createReadStream('', { fd, highWaterMark: MiB, autoClose: false }) : process.stdin
 }
 
 function importOptions(options: ImportCommandOptions): ImportOptions {
