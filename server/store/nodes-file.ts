@@ -31,13 +31,11 @@ export class NodesWriter {
   readonly #file: NewFile
   readonly #entries: NodeEntry[] = []
   readonly #buffer = new Uint8Array(BUFFER_BYTES)
-  #buffered: number
+  #buffered = 0
   #writtenBytes = 0
 
   constructor(file: NewFile) {
     this.#file = file
-    this.#buffer.set(MAGIC)
-    this.#buffered = MAGIC.length
   }
 
   async add({ level, position, bytes }: TreeNode): Promise<void> {
@@ -67,6 +65,7 @@ export class NodesWriter {
   }
 
   async #flush(): Promise<void> {
+    if (this.#buffered === 0) return
     await this.#file.write(this.#buffer.subarray(0, this.#buffered), this.#writtenBytes)
     this.#writtenBytes += this.#buffered
     this.#buffered = 0
@@ -103,7 +102,7 @@ export class NodeTable {
       new BootwireError('STATE_UNREADABLE', `Cannot read "${path}": ${why}`)
     const { size } = await file.stat()
     const trailer = Buffer.alloc(TRAILER_BYTES)
-    if (size < MAGIC.length + TRAILER_BYTES) throw refuse('it is too short')
+    if (size < TRAILER_BYTES) throw refuse('it is too short')
     await readFully(file, trailer, size - TRAILER_BYTES)
     if (!MAGIC.every((byte, at) => trailer[at] === byte)) throw refuse('it has no table')
     const format = trailer.readUInt32BE(8)
@@ -112,7 +111,7 @@ export class NodeTable {
     }
     const count = trailer.readUInt32BE(12)
     const tableAt = size - TRAILER_BYTES - count * ENTRY_BYTES
-    if (tableAt < MAGIC.length) throw refuse(`it has no room for ${count} nodes`)
+    if (tableAt < 0) throw refuse(`it has no room for ${count} nodes`)
     const table = Buffer.alloc(size - tableAt)
     await readFully(file, table, tableAt)
     const checkedBytes = table.length - 4
@@ -166,7 +165,7 @@ function decodeColumns(
   const lengths = new Uint32Array(count)
   const checksums = new Uint32Array(count)
   const levelStarts = Array.from({ length: LEVEL_MAX + 2 }, () => count)
-  let endBytes = MAGIC.length
+  let endBytes = 0
   for (let index = 0; index < count; index += 1) {
     const word = table.readUInt32BE(index * ENTRY_BYTES)
     const level = word >>> 24
