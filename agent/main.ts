@@ -4,10 +4,18 @@
  * (`resume.json`) it goes on where its predecessor was.
  */
 import { describeError } from '#shared/errors.ts'
+import { FIRST_PUSH_BYTES_MAX } from '#shared/wire/limits.ts'
+import type { Opened } from '#shared/wire/messages.ts'
 import type { OverlayNotice } from './block/open-overlay.ts'
 import { RAM_TIER_BYTES_DEFAULT } from './block/ram-tier.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
+import {
+  type DiskCacheMessage,
+  diskCacheProblem,
+  diskCopyMessage,
+} from './boot/disk-cache-message.ts'
+import { LocalDisk } from './boot/local-disk.ts'
 import { bootInterface } from './boot/network.ts'
 import { overlayMessage } from './boot/overlay-message.ts'
 import { type Resume, readResume } from './boot/resume-file.ts'
@@ -15,10 +23,11 @@ import { writeRootEnv } from './boot/root-env.ts'
 import { RunFolder } from './boot/run-folder.ts'
 import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
 import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
+import { DiskCopy } from './fetch/disk-copy.ts'
 import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
 import { Consoles } from './screen/consoles.ts'
-import type { AgentSession } from './session/agent-session.ts'
+import { type AgentSession, FIRST_PUSH_BYTES } from './session/agent-session.ts'
 import { verifiedRoot } from './session/opened-version.ts'
 import { SupervisorControl } from './supervisor/supervisor-control.ts'
 
@@ -29,18 +38,36 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal
 const runFolder = new RunFolder()
 const consoles = new Consoles()
 
+/** There is one at a time; whoever asks for it does so later. */
+let session: AgentSession | undefined
+let localDisk: LocalDisk | undefined
+let diskCopy: DiskCopy | undefined
+
 async function run(): Promise<void> {
   const resume = readResume(runFolder)
   const context = { ...readContext(), ...(resume && { bootId: resume.bootId }) }
+  localDisk = findLocalDisk(context)
   const supervisor = SupervisorControl.fromDescriptor(context.controlFd)
   // An agent that was restarted has not seen how the boot began.
   const isBoot = resume === undefined
   const attach = async (what: Resume, session: AgentSession) =>
     await attachVdisk(what, isBoot, session, context, supervisor)
+  const newSession: typeof createSession = (of, card) => {
+    session = createSession(of, card, firstPushBytes)
+    return session
+  }
   const client =
     resume === undefined
-      ? await bootClient({ context, runFolder, consoles, supervisor, startedUptimeSeconds, attach })
-      : await resumeClient(resume, context, attach)
+      ? await bootClient({
+          context,
+          runFolder,
+          consoles,
+          supervisor,
+          startedUptimeSeconds,
+          attach,
+          newSession,
+        })
+      : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)
   await serveUntilShutdown({ ...client, runFolder, consoles })
   process.exit(0)
 }
@@ -48,10 +75,9 @@ async function run(): Promise<void> {
 /** A root waits: attach first, the session comes when the server is there. */
 async function resumeClient(
   resume: Resume,
-  context: AgentContext,
+  session: AgentSession,
   attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>,
 ): Promise<BootedClient> {
-  const session = createSession(context, bootInterface(runFolder))
   session.resume(resume.opened)
   session.notice('warning', 'The agent was restarted; the system goes on')
   session.start()
@@ -68,7 +94,8 @@ async function attachVdisk(
   { parameters, programFolder, nbdFd }: AgentContext,
   supervisor: SupervisorControl,
 ): Promise<ServedVdisk> {
-  const localCopy = NO_LOCAL_COPY
+  await localDisk?.settled()
+  const localCopy = localDisk === undefined ? NO_LOCAL_COPY : copyOn(localDisk, opened)
   const vdisk = await ServedVdisk.attach({
     opened,
     root: verifiedRoot(opened, parameters.pin),
@@ -86,6 +113,38 @@ async function attachVdisk(
   })
   session.onHydrate((hydration) => vdisk.hydrate(hydration))
   return vdisk
+}
+
+function findLocalDisk({ parameters }: AgentContext): LocalDisk {
+  return LocalDisk.find({
+    hasServer: () => session?.isOpen === true,
+    budgetBytesPerDay: parameters.cacheBudgetBytes,
+    onProblem: (problem) => tellOfDisk(diskCacheProblem(problem)),
+    onFound: (path) => {
+      consoles.log(`local disk cache on ${path}`)
+      diskCopy?.advance()
+    },
+  })
+}
+
+function copyOn({ cache }: LocalDisk, { vdisk, storedBytes }: Opened): DiskCopy {
+  diskCopy = new DiskCopy({
+    diskCache: cache,
+    versionBytes: storedBytes,
+    onComplete: (isComplete) => tellOfDisk(diskCopyMessage(vdisk, isComplete)),
+  })
+  return diskCopy
+}
+
+/** A disk that has much already has most of a boot, too; what it lacks is asked for. */
+function firstPushBytes(): number {
+  const usedBytes = localDisk?.cache.stats().usedBytes ?? 0
+  return usedBytes > FIRST_PUSH_BYTES_MAX ? 0 : FIRST_PUSH_BYTES
+}
+
+function tellOfDisk({ level, text }: DiskCacheMessage): void {
+  session?.notice(level, text)
+  if (level === 'error') consoles.announce(text)
 }
 
 function tell(session: AgentSession, notice: OverlayNotice): void {

@@ -33,7 +33,7 @@ export interface BootParts {
   readonly attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>
   /** Between tries to load a kernel; only given by tests. */
   readonly downloadPauseMs?: number
-  /** Also only given by tests: `createSession`. */
+  /** Default is `createSession`. */
   readonly newSession?: typeof createSession
 }
 
@@ -82,8 +82,14 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
   }
 }
 
-export function createSession(context: AgentContext, bootInterface: string): AgentSession {
+/** `firstPushBytes` as in AgentSessionOptions. */
+export function createSession(
+  context: AgentContext,
+  bootInterface: string,
+  firstPushBytes?: () => number,
+): AgentSession {
   return new AgentSession({
+    ...(firstPushBytes && { firstPushBytes }),
     servers: context.parameters.servers,
     pin: context.parameters.pin,
     agentVersion: context.version,

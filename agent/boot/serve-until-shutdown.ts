@@ -15,7 +15,7 @@ const VERBS = ['poweroff', 'reboot', 'halt', 'kexec'] as const
 
 export interface ServeParts {
   readonly session: AgentSession
-  readonly vdisk: Pick<ServedVdisk, 'stats' | 'ended' | 'detach' | 'endBoot'>
+  readonly vdisk: Pick<ServedVdisk, 'stats' | 'ended' | 'detach' | 'endBoot' | 'runsAlone'>
   readonly runFolder: RunFolder
   readonly consoles: Announcer
 }
@@ -79,10 +79,14 @@ async function followBoot(parts: ServeParts, bootEnd: BootEnd, signal: AbortSign
 }
 
 /** That the root stands still, in words for whoever sits there: no server, or one that refuses. */
-async function announceLosses({ session, consoles }: ServeParts): Promise<never> {
+async function announceLosses({ session, vdisk, consoles }: ServeParts): Promise<never> {
   for (;;) {
     await untilOpen(session, false)
-    const notice = new ServerLostNotice(consoles, nameOf(session.connection.server))
+    const notice = new ServerLostNotice(
+      consoles,
+      nameOf(session.connection.server),
+      () => vdisk.runsAlone,
+    )
     await untilOpen(session, true, (refusal) => consoles.announce(describeError(refusal)))
     notice.end()
   }

@@ -100,6 +100,11 @@ export class ServedVdisk {
     return new ServedVdisk(options, overlay, connection)
   }
 
+  /** Whether the system runs without a server: everything of the version is on the local disk. */
+  get runsAlone(): boolean {
+    return this.#options.localCopy.isComplete
+  }
+
   stats(): VdiskStats {
     return { ...this.#overlay.stats(), ...this.#options.localCopy.status() }
   }

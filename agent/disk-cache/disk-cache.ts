@@ -47,6 +47,8 @@ export interface DiskCache {
    * when all there is is held, budget when today's is spent.
    */
   readonly taking: 'now' | 'later' | 'full' | 'budget' | 'never'
+  /** Grows when something that was here no longer is. */
+  readonly losses: number
   stats(): DiskCacheStats
   /** Writes what is kept in memory. */
   close(): Promise<void>

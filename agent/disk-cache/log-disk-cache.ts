@@ -57,6 +57,12 @@ export class LogDiskCache implements DiskCache {
     return this.#isClosed ? 'never' : this.#writer.taking
   }
 
+  get losses(): number {
+    const { index, health } = this.#parts
+    // All of it, when it cannot be read.
+    return index.losses + (health.isReadable ? 0 : 1)
+  }
+
   holdFromNowOn(): void {
     this.#isHolding = true
     this.#writer.isHolding = true

@@ -7,6 +7,7 @@ import { SegmentTable } from './segment-table.ts'
 export class ObjectIndex {
   readonly segments: SegmentTable
   readonly #table = new ObjectTable()
+  #losses = 0
 
   constructor(segmentCount: number) {
     this.segments = new SegmentTable(segmentCount)
@@ -14,6 +15,11 @@ export class ObjectIndex {
 
   get size(): number {
     return this.#table.size
+  }
+
+  /** Grows with what was dropped. */
+  get losses(): number {
+    return this.#losses
   }
 
   get memoryBytes(): number {
@@ -30,7 +36,7 @@ export class ObjectIndex {
 
   /** In place of where it was before, if it was anywhere. */
   put(hash: Uint8Array, place: Place, isHeld: boolean): void {
-    this.drop(hash)
+    this.#remove(hash)
     this.#table.add(hash, place.location, place.units)
     this.segments.add(place.location, place.units)
     if (isHeld) this.hold(hash, place)
@@ -53,10 +59,7 @@ export class ObjectIndex {
   }
 
   drop(hash: Uint8Array): void {
-    const place = this.#table.get(hash)
-    if (place === undefined) return
-    this.segments.remove(place, this.#table.isHeld(hash))
-    this.#table.delete(hash)
+    if (this.#remove(hash)) this.#losses += 1
   }
 
   /** Unless it lies somewhere else by now. */
@@ -67,6 +70,7 @@ export class ObjectIndex {
   /** Drops all that lies in a segment, in steps between which others may run. */
   *dropSegment(segment: number): Generator<void> {
     const first = segment * SEGMENT_UNITS
+    if (this.segments.heldUnits(segment) > 0) this.#losses += 1
     yield* this.#table.deleteRange(first, first + SEGMENT_UNITS)
     this.segments.empty(segment)
   }
@@ -74,5 +78,13 @@ export class ObjectIndex {
   /** Whether it is still where it was: nothing was written over it meanwhile. */
   isAt(hash: Uint8Array, { location }: Place): boolean {
     return this.#table.get(hash)?.location === location
+  }
+
+  #remove(hash: Uint8Array): boolean {
+    const place = this.#table.get(hash)
+    if (place === undefined) return false
+    this.segments.remove(place, this.#table.isHeld(hash))
+    this.#table.delete(hash)
+    return true
   }
 }

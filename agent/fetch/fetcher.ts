@@ -14,6 +14,7 @@ import { bytesOfBlocks, nodeOver, SPAN_BLOCKS } from '#shared/manifest/tree-shap
 import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import {
   type BootListEntry,
+  CHUNK_ENCODING,
   CHUNK_LEVEL,
   NO_PAYLOAD,
   type ObjectHeader,
@@ -62,8 +63,8 @@ const CHUNK_BLOCKS_MAX = CHUNK_BYTES_MAX / BLOCK_BYTES
 const PATIENCE_MS = 10
 /** A disk that takes longer is dying: the server is asked, too. Spinning up takes longer still. */
 const LOCAL_PATIENCE_MS = 1_000
-/** Answers that never come, which no server of ours does: asked for again. */
-const ANSWER_TIMEOUT_MS = 15_000
+/** Answers that never come, which no server of ours does, are asked for again after so many sweeps. */
+const ANSWER_SWEEPS = 3
 const SWEEP_INTERVAL_MS = 5_000
 
 export interface FetcherOptions {
@@ -343,6 +344,21 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     this.#advanceLeaf(wait)
     this.#pump()
     return await reader.promise
+  }
+
+  keepNodes(position: number): boolean {
+    const { diskCache } = this.#options
+    let isKept = diskCache !== undefined
+    for (let level = LEAF_LEVEL; level <= this.#tree.levels; level += 1) {
+      const at = nodeOver(position * SPAN_BLOCKS, level)
+      const hash = this.#tree.hashOf(level, at)
+      if (hash === 'zeros' || (hash !== undefined && diskCache?.has(hash) === true)) continue
+      const bytes = this.#tree.encoded(level, at)
+      // It came before the disk was there, or when that was behind.
+      const isTaken = hash && bytes && diskCache?.keep(hash, asRaw(bytes))
+      isKept = isTaken === true && isKept
+    }
+    return isKept
   }
 
   async keep(chunk: ChunkPlace): Promise<boolean> {
@@ -814,16 +830,17 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
       fetch.state = 'asked'
       fetch.askedAs = priority
       fetch.askedAtMs = nowMs
+      fetch.sweeps = 0
       const isSpeculative = fetch.level === CHUNK_LEVEL && fetch.place === undefined
       this.#book.ask(fetch, priority, { nowMs, windowBytes, otherBytes }, isSpeculative)
     }
   }
 
   #sweep(): void {
-    const nowMs = performance.now()
     for (const fetch of this.#table.values()) {
-      const isLost = fetch.state === 'asked' && nowMs - fetch.askedAtMs > ANSWER_TIMEOUT_MS
-      if (isLost && fetch.want === PRIORITY.demand) this.#table.enqueue(fetch, PRIORITY.demand)
+      if (fetch.state !== 'asked' || fetch.want !== PRIORITY.demand) continue
+      fetch.sweeps += 1
+      if (fetch.sweeps > ANSWER_SWEEPS) this.#table.enqueue(fetch, PRIORITY.demand)
     }
     this.#pump()
   }
@@ -847,6 +864,10 @@ function withPayload({ level, position, encoding, rawBytes }: ObjectName & Encod
     'CHUNK_CORRUPT',
     `Cannot use object ${level}/${position}: the server ${why}`,
   )
+}
+
+function asRaw(payload: Uint8Array): CachedObject {
+  return { encoding: CHUNK_ENCODING.raw, rawBytes: payload.length, payload }
 }
 
 function usualBytes({ place }: ObjectFetch): number {

@@ -20,6 +20,11 @@ export interface BackgroundFetcher {
    */
   leaf(position: number): Promise<LeafNode | undefined>
   /**
+   * Returns whether a leaf that was fetched, and every node above it, is on the disk; offers it what is
+   * not.
+   */
+  keepNodes(position: number): boolean
+  /**
    * Fetches a chunk and offers it to the disk cache. Returns whether it came; false when it was wrong
    * or unreadable. Any number may be called for at once: they go within the window, behind all else.
    * @throws {Error} AbortError when the vDisk is closed
@@ -29,6 +34,8 @@ export interface BackgroundFetcher {
 
 export interface LocalCopy {
   readonly diskCache?: DiskCache
+  /** Whether everything of the version is here, so that nobody needs a server. */
+  readonly isComplete: boolean
   /** Called once, when the vDisk is open; what the server said of hydration then. */
   begin(fetcher: BackgroundFetcher, hydration: Hydration): void
   /** The administrator changed it. */
@@ -40,6 +47,7 @@ export interface LocalCopy {
 
 /** A client without a disk of ours. */
 export const NO_LOCAL_COPY: LocalCopy = {
+  isComplete: false,
   begin: () => undefined,
   hydrate: () => undefined,
   status: () => ({

@@ -41,6 +41,8 @@ export interface ObjectFetch extends ObjectName {
   /** What it was asked for as, and when. */
   askedAs?: Priority
   askedAtMs: number
+  /** How often it was found waiting for its answer. */
+  sweeps: number
   /** Who waits for a chunk. Those who wait for nodes wait for their leaf. */
   readonly waits: Wait[]
   /** Told whether a chunk that was only wanted for the local disk came. */
@@ -63,6 +65,7 @@ export function createFetch(name: ObjectName, want: Priority, place?: ChunkPlace
     state: 'queued',
     want,
     askedAtMs: 0,
+    sweeps: 0,
     waits: [],
     keepers: [],
     localAheadBytes: 0,

@@ -7,9 +7,9 @@
  * many bytes as they came in; a leaf that was dropped is fetched again.
  */
 import { BootwireError } from '#shared/errors.ts'
-import { contentHash, isZeroHash } from '#shared/manifest/content-hash.ts'
-import { InnerNode } from '#shared/manifest/inner-node.ts'
-import { type Extent, LEAF_LEVEL, LeafNode } from '#shared/manifest/leaf-node.ts'
+import { contentHash, isZeroHash, ZERO_HASH } from '#shared/manifest/content-hash.ts'
+import { encodeInner, InnerNode } from '#shared/manifest/inner-node.ts'
+import { type Extent, encodeLeaf, LEAF_LEVEL, LeafNode } from '#shared/manifest/leaf-node.ts'
 import {
   blocksUnder,
   childCount,
@@ -133,6 +133,20 @@ export class VersionTree {
     const children = childCount(this.sizeBytes, level, position)
     const node = InnerNode.decode(Uint8Array.from(bytes), level, children)
     this.#innerNodes.set(innerKey(level, position), node)
+  }
+
+  /** A node that is here, as it was before it was encoded. */
+  encoded(level: number, position: number): Uint8Array | undefined {
+    if (level === LEAF_LEVEL) {
+      const leaf = this.#leaves.get(position)
+      if (leaf === undefined) return undefined
+      return encodeLeaf(Array.from({ length: leaf.extentCount }, (_, index) => leaf.extent(index)))
+    }
+    const node = this.#innerNodes.get(innerKey(level, position))
+    if (node === undefined) return undefined
+    const children = childCount(this.sizeBytes, level, position)
+    const hashes = Array.from({ length: children }, (_, index) => node.child(index) ?? ZERO_HASH)
+    return encodeInner(level, hashes)
   }
 
   /** `position` is that of a leaf which is not here. */

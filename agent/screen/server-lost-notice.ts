@@ -1,6 +1,7 @@
 /**
  * Tells whoever sits at a running system that it stands still because the server is away, and that
- * nothing is lost; else they press the power button. By then the consoles belong to the system, so
+ * nothing is lost; else they press the power button. Where all of the vDisk is on the local disk the
+ * system runs on, which is said once. By then the consoles belong to the system, so
  * these are plain lines: at once, at growing intervals, and when the server is back.
  */
 import { formatWaited } from './waited-time.ts'
@@ -17,13 +18,21 @@ export interface Announcer {
 export class ServerLostNotice implements Disposable {
   readonly #consoles: Announcer
   readonly #address: string
+  readonly #runsAlone: () => boolean
   readonly #now: () => number
   readonly #sinceMs: number
   #timer: NodeJS.Timeout
   #isAnnounced = false
+  #isSaidToRunAlone = false
 
-  /** Begins when the server is lost. */
-  constructor(consoles: Announcer, address: string, now: () => number = () => performance.now()) {
+  /** Begins when the server is lost. `runsAlone`: nothing needs it. */
+  constructor(
+    consoles: Announcer,
+    address: string,
+    runsAlone: () => boolean = () => false,
+    now: () => number = () => performance.now(),
+  ) {
+    this.#runsAlone = runsAlone
     this.#consoles = consoles
     this.#address = address
     this.#now = now
@@ -47,13 +56,22 @@ export class ServerLostNotice implements Disposable {
 
   #announceAfter(delayMs: number): NodeJS.Timeout {
     const timer = setTimeout(() => {
-      this.#isAnnounced = true
-      this.#consoles.announce(
-        `server ${this.#address} lost for ${this.#waited()}, waiting; your work is kept, leave the machine on`,
-      )
+      this.#announce()
       this.#timer = this.#announceAfter(Math.min(2 * delayMs, INTERVAL_MAX_MS))
     }, delayMs)
     return timer.unref()
+  }
+
+  #announce(): void {
+    this.#isAnnounced = true
+    const lost = `server ${this.#address} lost for ${this.#waited()}`
+    if (!this.#runsAlone()) {
+      this.#isSaidToRunAlone = false
+      this.#consoles.announce(`${lost}, waiting; your work is kept, leave the machine on`)
+    } else if (!this.#isSaidToRunAlone) {
+      this.#isSaidToRunAlone = true
+      this.#consoles.announce(`${lost}; this machine runs on without it, from its own disk`)
+    }
   }
 
   #waited(): string {

@@ -84,7 +84,7 @@ interface PendingOpen {
 }
 
 /** What comes while the block layers are opened, some 40 ms: nobody waits behind it yet. */
-const FIRST_PUSH_BYTES: number = 512 * KiB
+export const FIRST_PUSH_BYTES: number = 512 * KiB
 /** Objects kept until somebody listens; what comes beyond is asked for again. */
 const EARLY_BYTES_MAX: number = 2 * FIRST_PUSH_BYTES_MAX
 

@@ -17,6 +17,8 @@ export interface BootParameters {
   readonly vdisk?: string
   /** Bytes of the agent's RAM tier. */
   readonly ramCacheBytes?: number
+  /** Bytes a day that may be written to the cache on the client's disk; 0 for none. */
+  readonly cacheBudgetBytes?: number
 }
 
 export interface ServerAddress {
@@ -25,6 +27,7 @@ export interface ServerAddress {
 }
 
 const PIN = /^[A-Za-z0-9_-]{43}$/
+const BYTES = /^[0-9]{1,15}$/
 const ID = /^[0-9a-f]{8,64}$/
 
 export function renderBootParameters(parameters: BootParameters): string {
@@ -37,6 +40,9 @@ export function renderBootParameters(parameters: BootParameters): string {
   if (parameters.vdisk !== undefined) words.push(`bootwire.vdisk=${parameters.vdisk}`)
   if (parameters.ramCacheBytes !== undefined) {
     words.push(`bootwire.ram-cache=${parameters.ramCacheBytes}`)
+  }
+  if (parameters.cacheBudgetBytes !== undefined) {
+    words.push(`bootwire.cache-budget=${parameters.cacheBudgetBytes}`)
   }
   return words.join(' ')
 }
@@ -51,7 +57,8 @@ export function parseBootParameters(cmdline: string): BootParameters {
   const kernelId = optional(values, 'bootwire.kernel', ID, 'a hash in hex')
   const bootId = optional(values, 'bootwire.boot', ID, 'an id in hex')
   const vdisk = values.get('bootwire.vdisk')
-  const ramCache = optional(values, 'bootwire.ram-cache', /^[0-9]{1,15}$/, 'a number of bytes')
+  const ramCache = optional(values, 'bootwire.ram-cache', BYTES, 'a number of bytes')
+  const cacheBudget = optional(values, 'bootwire.cache-budget', BYTES, 'a number of bytes')
   return {
     servers: required(values, 'bootwire.servers').split(',').map(parseAddress),
     pin: matched(
@@ -64,6 +71,7 @@ export function parseBootParameters(cmdline: string): BootParameters {
     ...(bootId !== undefined && { bootId }),
     ...(vdisk !== undefined && { vdisk }),
     ...(ramCache !== undefined && { ramCacheBytes: Number(ramCache) }),
+    ...(cacheBudget !== undefined && { cacheBudgetBytes: Number(cacheBudget) }),
   }
 }
 

@@ -3,6 +3,7 @@ import type { CachedObject, DiskCache, DiskCacheStats } from '#agent/disk-cache/
 
 export class MemoryDiskCache implements DiskCache {
   readonly taking = 'now'
+  losses = 0
   readonly #objects = new Map<string, CachedObject>()
   #isHanging = false
   #hasLostAll = false

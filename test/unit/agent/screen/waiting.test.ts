@@ -85,11 +85,11 @@ describe('WaitScreen', () => {
 })
 
 describe('ServerLostNotice', () => {
-  function startNotice(t: TestContext) {
+  function startNotice(t: TestContext, runsAlone = () => false) {
     const clock = createClock(t)
     const lines: string[] = []
     const announce = (line: string) => lines.push(line)
-    const notice = new ServerLostNotice({ announce }, '192.0.2.10:8443', clock.now)
+    const notice = new ServerLostNotice({ announce }, '192.0.2.10:8443', runsAlone, clock.now)
     return { notice, lines, pass: clock.pass }
   }
 
@@ -110,6 +110,20 @@ describe('ServerLostNotice', () => {
     notice.end()
     pass(60_000)
     assert.deepEqual(lines, [])
+  })
+
+  it('says once that the machine runs on when all is on its own disk, and again when that ends', (t) => {
+    let runsAlone = true
+    const { notice, lines, pass } = startNotice(t, () => runsAlone)
+    pass(3_600_000)
+    runsAlone = false
+    pass(600_000)
+    notice.end()
+    assert.deepEqual(lines, [
+      'server 192.0.2.10:8443 lost for 5 s; this machine runs on without it, from its own disk',
+      'server 192.0.2.10:8443 lost for 1 h 0 min, waiting; your work is kept, leave the machine on',
+      'server 192.0.2.10:8443 is back after 1 h 10 min',
+    ])
   })
 
   it('repeats itself more and more seldom, and never less than every 10 minutes', (t) => {

@@ -33,6 +33,7 @@ describe('boot parameters', () => {
       bootId: '0123456789abcdef',
       vdisk: 'debian-12.7',
       ramCacheBytes: 67_108_864,
+      cacheBudgetBytes: 1_000_000_000,
     }
     const text = renderBootParameters(parameters)
     assert.deepEqual(parseBootParameters(`quiet  root=/dev/nbd0\t${text} debug\n`), parameters)
@@ -81,6 +82,7 @@ describe('boot parameters', () => {
     ['bootwire.boot=0123456', 'an id in hex'],
     ['bootwire.ram-cache=64M', 'a number of bytes'],
     ['bootwire.ram-cache=-1', 'a number of bytes'],
+    ['bootwire.cache-budget=1G', 'a number of bytes'],
     ['bootwire.ram-cache=9999999999999999', 'a number of bytes'],
   ] as const) {
     it(`parseBootParameters refuses ${word}`, () => {
