@@ -4,18 +4,22 @@ import { once } from 'node:events'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
-import { decodeChunkHeader, encodeChunkRequest } from '#shared/wire/frame.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
+import { encodeRequest, readObjects } from '#shared/wire/frame.ts'
 import { AGENT_PATH } from '#shared/wire/limits.ts'
 import { hello } from '#test/support/agent-messages.ts'
+import { blockImage } from '#test/support/block-image.ts'
 import { eventually } from '#test/support/eventually.ts'
-import { createTestCore, imageOf } from '#test/support/server-core.ts'
+import { createTestCore } from '#test/support/server-core.ts'
 import { startStream, TestAgent } from '#test/support/stream-fixture.ts'
 
 const TIMEOUT = { timeout: 20_000 }
 
+const BLOCKS = 2000
+
 async function createOpenCore() {
   const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'debian' } })
-  await core.addVDisk('debian', imageOf('debian', 200 * 4096))
+  await core.addVDisk('debian', blockImage(BLOCKS, 'debian'))
   return core
 }
 
@@ -46,25 +50,31 @@ describe('a session over TLS', TIMEOUT, () => {
   it('streams a whole vDisk to two clients at the same time, every byte right', async () => {
     const core = await createOpenCore()
     await using fixture = await startStream({ core })
-    const image = imageOf('debian', 200 * 4096)
+    const image = blockImage(BLOCKS, 'debian')
     const identities = await Promise.all(
       ['01', '02'].map(async (digits) => {
         const agent = await TestAgent.connect(fixture.port)
         agent.say(hello({ mac: `52:54:00:00:00:${digits}`, bootId: digits.repeat(16) }))
         const identity = await agent.nextMessage('identity')
-        agent.say({ kind: 'open', vdisk: 'debian' })
+        agent.say({ kind: 'open', vdisk: 'debian', firstPushBytes: 0 })
         await agent.nextMessage('opened')
         const received = new Uint8Array(image.length)
-        const ask = (chunkIndex: number) =>
-          agent.socket.send(encodeChunkRequest({ requestId: chunkIndex, chunkIndex, priority: 0 }))
-        for (let index = 0; index < 64; index += 1) ask(index)
-        for (let index = 0; index < 200; index += 1) {
-          const item = await agent.next()
-          assert.ok('frame' in item)
-          const header = decodeChunkHeader(item.frame)
-          assert.equal(header.requestId, index)
-          received.set(item.frame.subarray(12), index * 4096)
-          if (index + 64 < 200) ask(index + 64)
+        const got = { block: 0, answers: 0 }
+        while (got.block < BLOCKS) {
+          const objects = Array.from({ length: 64 }, (_, at) => {
+            return { level: 0, position: Math.min(got.block + at, BLOCKS - 1) }
+          })
+          agent.socket.send(encodeRequest({ priority: got.block % 2 === 0 ? 0 : 1, objects }))
+          // One answer per object, also where several blocks of one chunk were named.
+          for (got.answers = 0; got.answers < 64; ) {
+            const item = await agent.next()
+            assert.ok('frame' in item)
+            readObjects(item.frame, ({ position, rawBytes }, payload) => {
+              received.set(payload, position * BLOCK_BYTES)
+              got.block = Math.max(got.block, position + rawBytes / BLOCK_BYTES)
+              got.answers += 1
+            })
+          }
         }
         assert.ok(Buffer.from(received).equals(image))
         agent.socket.close()
@@ -105,7 +115,8 @@ describe('a peer that breaks the rules', TIMEOUT, () => {
     await using fixture = await startStream()
     const cases: [string | Uint8Array, number, RegExp][] = [
       ['hello', 1002, /^MESSAGE_INVALID: Cannot use a text message/],
-      [new Uint8Array(64 * 1024 + 2), 1009, /^$/],
+      [Uint8Array.of(1, ...new Uint8Array(64 * 1024 + 1)), 1002, /at most 65536 are allowed/],
+      [new Uint8Array(192 * 1024 + 1), 1009, /^$/],
       [new Uint8Array(1_000_000), 1009, /^$/],
       [Uint8Array.of(1, 0x81), 1002, /^MESSAGE_INVALID: /],
       [Uint8Array.of(7), 1002, /^MESSAGE_INVALID: /],

@@ -1,12 +1,25 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { DEFAULT_HYDRATION } from '#server/clients/hydration.ts'
 import { createLog, silentLog } from '#server/log.ts'
-import { FramePool } from '#server/stream/frame-pool.ts'
 import { Session } from '#server/stream/session.ts'
+import { UnreadableObjects } from '#server/stream/unreadable-objects.ts'
+import { contentHash } from '#shared/manifest/content-hash.ts'
+import { decodeVersionRoot } from '#shared/manifest/version-root.ts'
 import { encodeMessage } from '#shared/wire/codec.ts'
-import { encodeChunkRequest } from '#shared/wire/frame.ts'
+import { firstPushCount } from '#shared/wire/first-push.ts'
+import {
+  encodePush,
+  encodeRequest,
+  encodeTrace,
+  NO_PAYLOAD,
+  type ObjectName,
+  type Priority,
+} from '#shared/wire/frame.ts'
 import type { AgentMessage } from '#shared/wire/messages.ts'
 import { BOOT_ID, hello } from '#test/support/agent-messages.ts'
+import { blockImage } from '#test/support/block-image.ts'
+import { eventually } from '#test/support/eventually.ts'
 import { FakeSessionSocket } from '#test/support/fake-session-socket.ts'
 import { createTestCore, imageOf, START_MS, type TestCore } from '#test/support/server-core.ts'
 
@@ -19,7 +32,6 @@ class Agent {
   constructor(core: TestCore, log = silentLog()) {
     this.session = new Session(this.socket, ADDRESS, {
       ...core,
-      frames: new FramePool(),
       settings: { serverName: 'server', menuSeconds: 10 },
       now: () => core.clock.nowMs,
       log,
@@ -30,8 +42,10 @@ class Agent {
     this.session.receive(encodeMessage(message))
   }
 
-  ask(requestId: number, chunkIndex: number, priority = 0): void {
-    this.session.receive(encodeChunkRequest({ requestId, chunkIndex, priority }))
+  /** Asks for the chunk over a block, or for another object. */
+  ask(object: number | ObjectName, priority: Priority = 0): void {
+    const name = typeof object === 'number' ? { level: 0, position: object } : object
+    this.session.receive(encodeRequest({ priority, objects: [name] }))
   }
 
   /** Says hello and returns the identity. */
@@ -40,8 +54,8 @@ class Agent {
     return await this.socket.nextMessage('identity')
   }
 
-  async open(vdisk: string, versionId?: string) {
-    this.say({ kind: 'open', vdisk, versionId })
+  async open(vdisk: string, versionId?: string, firstPushBytes = 0) {
+    this.say({ kind: 'open', vdisk, versionId, firstPushBytes })
     return await this.socket.nextMessage('opened')
   }
 }
@@ -83,16 +97,16 @@ describe('hello', () => {
 
   it('of another protocol version is answered by PROTOCOL_VERSION and the end', async () => {
     const agent = new Agent(createTestCore())
-    agent.say(hello({ protocol: 2 }))
+    agent.say(hello({ protocol: 1 }))
     const error = await agent.socket.nextMessage('error')
     assert.equal(error.code, 'PROTOCOL_VERSION')
-    assert.match(error.message, /speaks protocol 2, this server 1/)
+    assert.match(error.message, /speaks protocol 1, this server 2/)
     assert.equal((await agent.socket.nextClose()).code, 1002)
   })
 
   it('must be the first message, and comes once', async () => {
     const early = new Agent(createTestCore())
-    early.say({ kind: 'open', vdisk: 'debian' })
+    early.say({ kind: 'open', vdisk: 'debian', firstPushBytes: 0 })
     assert.match((await early.socket.nextMessage('error')).message, /open came before hello/)
     const twice = new Agent(createTestCore())
     await twice.greet()
@@ -174,6 +188,8 @@ describe('open', () => {
     const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'debian' } })
     const kernel = { id: 'ab'.repeat(32), release: '6.1.0-1' }
     const versionId = await core.addVDisk('debian', imageOf('debian'), kernel)
+    const reader = await core.chunkStore.openVersion(versionId)
+    const { record, signature, signerKey } = reader.signedRoot
     const agent = new Agent(core)
     await agent.greet()
     assert.deepEqual(await agent.open('debian'), {
@@ -181,7 +197,13 @@ describe('open', () => {
       vdisk: 'debian',
       versionId,
       sizeBytes: imageOf('debian').length,
-      chunkBytes: 4096,
+      storedBytes: reader.storedBytes,
+      manifest: {
+        record: Buffer.from(record).toString('base64'),
+        signature: Buffer.from(signature).toString('base64'),
+        signerKey: Buffer.from(signerKey).toString('base64'),
+      },
+      hydration: DEFAULT_HYDRATION,
       root: { partition: 1, fsType: 'ext4', options: '' },
       kernel: {
         ...kernel,
@@ -216,10 +238,10 @@ describe('open', () => {
     const { clientId } = await agent.greet()
     await core.registry.assign(clientId, ['ghost'], { only: false })
     for (const vdisk of ['secret', 'ghost', 'nowhere']) {
-      agent.say({ kind: 'open', vdisk })
+      agent.say({ kind: 'open', vdisk, firstPushBytes: 0 })
       assert.equal((await agent.socket.nextMessage('error')).code, 'VDISK_GONE', vdisk)
     }
-    agent.say({ kind: 'open', vdisk: 'debian', versionId: 'a'.repeat(64) })
+    agent.say({ kind: 'open', vdisk: 'debian', versionId: 'a'.repeat(64), firstPushBytes: 0 })
     assert.equal((await agent.socket.nextMessage('error')).code, 'VDISK_GONE')
     await agent.open('debian')
   })
@@ -228,11 +250,11 @@ describe('open', () => {
     const core = createTestCore()
     const agent = new Agent(core)
     const { clientId } = await agent.greet()
-    agent.say({ kind: 'open', vdisk: 'debian' })
+    agent.say({ kind: 'open', vdisk: 'debian', firstPushBytes: 0 })
     assert.equal((await agent.socket.nextMessage('error')).code, 'CLIENT_PENDING')
     await core.registry.refuse(clientId)
     await agent.socket.nextMessage('identity')
-    agent.say({ kind: 'open', vdisk: 'debian' })
+    agent.say({ kind: 'open', vdisk: 'debian', firstPushBytes: 0 })
     assert.equal((await agent.socket.nextMessage('error')).code, 'CLIENT_REFUSED')
   })
 
@@ -241,7 +263,7 @@ describe('open', () => {
     const agent = new Agent(core)
     await agent.greet()
     await agent.open('debian')
-    agent.say({ kind: 'open', vdisk: 'debian' })
+    agent.say({ kind: 'open', vdisk: 'debian', firstPushBytes: 0 })
     assert.match((await agent.socket.nextMessage('error')).message, /open already/)
   })
 
@@ -256,54 +278,190 @@ describe('open', () => {
     first.session.disconnected()
     await assert.rejects(core.catalog.remove('debian'), { code: 'IN_USE' })
     second.session.disconnected()
-    await core.catalog.remove('debian')
+    await core.catalog.remove('debian', { force: true })
     assert.equal(core.chunkStore.openReaders, 0)
   })
 })
 
-describe('chunk requests', () => {
-  it('are answered by the bytes of the image, zero chunks without any', async () => {
-    const core = await createOpenCore()
+/** A core whose vDisk "debian" has many chunks, and blocks 100 to 199 zero. */
+async function createLargeCore(): Promise<TestCore & { readonly versionId: string }> {
+  const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'debian' } })
+  const image = blockImage(300, 'large', [{ begin: 100, end: 200 }])
+  return { ...core, versionId: await core.addVDisk('debian', image) }
+}
+
+/** Has a boot of the version read all of its chunks, from the last to the first. */
+async function traceBoot(core: TestCore, versionId: string): Promise<void> {
+  const reader = await core.chunkStore.openVersion(versionId)
+  const positions = Array.from({ length: reader.chunks.count }, (_, at) =>
+    reader.chunks.firstBlock(at),
+  )
+  const entries = positions.toReversed().map((position, at) => ({ position, atMs: at }))
+  await core.traces.record(reader, { bootId: 'e'.repeat(32), model: 'PC', entries })
+  await reader.close()
+}
+
+describe('requests', () => {
+  it('are answered by chunks, by the nodes over them, and by nothing where all is zero', async () => {
+    const core = await createLargeCore()
     const agent = new Agent(core)
     await agent.greet()
-    await agent.open('debian')
-    const image = imageOf('debian')
-    for (const index of [0, 1, 10]) {
-      agent.ask(100 + index, index)
-      const chunk = await agent.socket.nextChunk()
-      const expected = image.subarray(index * 4096, (index + 1) * 4096)
-      assert.deepEqual([chunk.requestId, chunk.rawBytes], [100 + index, expected.length])
-      assert.deepEqual(chunk.payload, index === 1 ? new Uint8Array() : expected)
-    }
+    const { manifest } = await agent.open('debian')
+    agent.ask({ level: 1, position: 0 })
+    const leaf = await agent.socket.nextObject()
+    assert.equal(leaf.level, 1)
+    const { rootHash } = decodeVersionRoot(Buffer.from(manifest.record, 'base64'))
+    assert.deepEqual(contentHash(leaf.payload), Buffer.from(rootHash))
+    // By a block in its middle.
+    agent.ask(50)
+    const chunk = await agent.socket.nextObject()
+    assert.ok(chunk.position <= 50 && chunk.position + chunk.rawBytes / 4096 > 50)
+    const image = blockImage(300, 'large', [{ begin: 100, end: 200 }])
+    const begin = chunk.position * 4096
+    assert.deepEqual(chunk.payload, image.slice(begin, begin + chunk.rawBytes))
+    agent.ask(150)
+    const absent = await agent.socket.nextObject()
+    assert.deepEqual([absent.position, absent.encoding], [150, NO_PAYLOAD.absent])
   })
 
   it('before a vDisk is open, or beyond its end, close the session', async () => {
     const core = await createOpenCore()
-    const early = new Agent(core)
-    await early.greet()
-    early.ask(1, 0)
-    assert.match((await early.socket.nextMessage('error')).message, /before a vDisk is open/)
-    assert.equal((await early.socket.nextClose()).code, 1002)
+    for (const [what, frame] of [
+      ['a request', encodeRequest({ priority: 0, objects: [] })],
+      ['a push', encodePush([{ begin: 0, end: 1 }])],
+      ['a trace', encodeTrace([])],
+    ] as const) {
+      const early = new Agent(core)
+      await early.greet()
+      early.session.receive(frame)
+      const expected = new RegExp(`${what} came before a vDisk is open`)
+      assert.match((await early.socket.nextMessage('error')).message, expected)
+      assert.equal((await early.socket.nextClose()).code, 1002)
+    }
     const beyond = new Agent(core)
     await beyond.greet()
     await beyond.open('debian')
-    beyond.ask(1, 11)
-    assert.match((await beyond.socket.nextMessage('error')).message, /chunk 11: the vDisk has 11/)
+    beyond.ask(11)
+    assert.match(
+      (await beyond.socket.nextMessage('error')).message,
+      /no object 0\/11: the last is 10/,
+    )
   })
 
-  it('that fail close the session with the request, and nothing of the inside', async () => {
-    const core = await createOpenCore()
-    core.chunkStore.corruptChunk = 3
-    const agent = new Agent(core)
+  it('for what the store has lost are answered so, noted and logged once', async () => {
+    const core = await createLargeCore()
+    const lines: string[] = []
+    const log = createLog({ json: false, level: 'error' }, (line) => lines.push(line))
+    const agent = new Agent({ ...core, unreadable: new UnreadableObjects(log) })
     await agent.greet()
     await agent.open('debian')
-    agent.ask(77, 3)
-    const error = await agent.socket.nextMessage('error')
-    assert.deepEqual(
-      [error.code, error.message],
-      ['CHUNK_CORRUPT', 'Cannot answer request 77: chunk 3 is unreadable'],
+    core.chunkStore.corruptBlock = 3
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      agent.ask(3)
+      assert.equal((await agent.socket.nextObject()).encoding, NO_PAYLOAD.unreadable)
+    }
+    core.chunkStore.corruptBlock = undefined
+    agent.ask(3)
+    assert.notEqual((await agent.socket.nextObject()).encoding, NO_PAYLOAD.unreadable)
+    assert.equal(lines.length, 1)
+    assert.match(lines[0] ?? '', /cannot read an object/)
+    const { notices } = await bootOf(core)
+    assert.equal(notices.length, 3)
+    assert.match(notices[0]?.message ?? '', /cannot read chunk 0 of this version/)
+    assert.doesNotMatch(notices[0]?.message ?? '', /secret/)
+  })
+})
+
+describe('the boot list', () => {
+  it('follows opened, with as much of it pushed as the agent takes', async () => {
+    const core = await createLargeCore()
+    await traceBoot(core, core.versionId)
+    const agent = new Agent(core)
+    await agent.greet()
+    await agent.open('debian', undefined, 300_000)
+    const list = await agent.socket.nextBootList()
+    assert.deepEqual(list[0], { level: 1, position: 0, storedBytes: list[0]?.storedBytes })
+    assert.ok(list.length > 10)
+    const count = firstPushCount(list, 300_000)
+    assert.ok(count > 2 && count < list.length)
+    for (const { level, position } of list.slice(0, count)) {
+      const object = await agent.socket.nextObject()
+      assert.deepEqual([object.level, object.position], [level, position])
+    }
+    await new Promise(setImmediate)
+    assert.deepEqual(agent.socket.pending, [])
+    // The rest when it is let, without what was sent on request.
+    const last = list.at(-1)
+    assert.ok(last !== undefined)
+    agent.ask(last)
+    assert.equal((await agent.socket.nextObject()).position, last.position)
+    agent.session.receive(encodePush([{ begin: count, end: list.length }]))
+    for (const { position } of list.slice(count, -1)) {
+      assert.equal((await agent.socket.nextObject()).position, position)
+    }
+    await new Promise(setImmediate)
+    assert.deepEqual(agent.socket.pending, [])
+  })
+
+  it('is not sent where nothing is known of the version', async () => {
+    const agent = new Agent(await createLargeCore())
+    await agent.greet()
+    await agent.open('debian', undefined, 300_000)
+    agent.ask(0)
+    await agent.socket.nextObject()
+    agent.session.receive(encodePush([{ begin: 0, end: 1 }]))
+    assert.match((await agent.socket.nextMessage('error')).message, /there is no boot list/)
+  })
+
+  it('of the next boot is what the trace of the first one said', async () => {
+    const core = await createLargeCore()
+    const agent = new Agent(core)
+    await agent.greet({ facts: { macs: ['52:54:00:00:00:01'], product: 'PC' } })
+    await agent.open('debian')
+    const reader = await core.chunkStore.openVersion(core.versionId)
+    const [first, second] = [reader.chunks.firstBlock(5), reader.chunks.firstBlock(2)]
+    agent.session.receive(
+      encodeTrace([
+        { position: first, atMs: 10 },
+        { position: second, atMs: 20 },
+        { position: first + 1, atMs: 30 }, // no first block
+        { position: 150, atMs: 30 }, // zero
+        { position: second, atMs: 40 }, // again
+        { position: 4_000_000, atMs: 50 },
+      ]),
     )
-    assert.equal((await agent.socket.nextClose()).code, 1011)
+    await eventually('the trace is kept', async () => {
+      return (await core.traces.view(core.versionId, reader.chunks)).source === 'recorded'
+    })
+    const next = new Agent(core)
+    await next.greet({ mac: '52:54:00:00:00:02', bootId: 'd'.repeat(32) })
+    await next.open('debian')
+    const list = await next.socket.nextBootList()
+    assert.deepEqual(
+      list.map(({ level, position }) => [level, position]),
+      [
+        [1, 0],
+        [0, first],
+        [0, second],
+      ],
+    )
+  })
+})
+
+describe('hydration', () => {
+  it('is told at once when the administrator changes it, and only then', async () => {
+    const core = await createOpenCore()
+    const agent = new Agent(core)
+    const { clientId } = await agent.greet()
+    await agent.open('debian')
+    await core.registry.rename(clientId, 'reception')
+    await core.registry.setHydration(clientId, { mode: 'pause' })
+    const { hydration } = await agent.socket.nextMessage('hydrate')
+    assert.equal(hydration.mode, 'pause')
+    await core.registry.setHydration(clientId, { mode: 'pause' })
+    await core.registry.setHydration(clientId, { rateBytesPerSecond: 1000 })
+    const next = await agent.socket.nextMessage('hydrate')
+    assert.deepEqual(next.hydration, { mode: 'pause', rateBytesPerSecond: 1000 })
   })
 })
 
@@ -330,10 +488,10 @@ describe('a lost connection', () => {
     await agent.greet()
     const { versionId } = await agent.open('debian')
     agent.session.disconnected()
-    await core.catalog.remove('debian')
+    await core.catalog.remove('debian', { force: true })
     const back = new Agent(core)
     await back.greet()
-    back.say({ kind: 'open', vdisk: 'debian', versionId })
+    back.say({ kind: 'open', vdisk: 'debian', versionId, firstPushBytes: 0 })
     assert.equal((await back.socket.nextMessage('error')).code, 'VDISK_GONE')
   })
 
@@ -378,8 +536,8 @@ describe('a database that cannot be written', () => {
     const back = new Agent(core)
     await back.greet()
     await back.open('debian', versionId)
-    back.ask(1, 0)
-    await back.socket.nextChunk()
+    back.ask(0)
+    await back.socket.nextObject()
     await new Promise(setImmediate)
     assert.equal(back.session.state, 'open')
   })
@@ -396,8 +554,8 @@ describe('the record of the boot', () => {
     agent.say({ kind: 'phase', phase: 'chosen', uptimeSeconds: 5 })
     agent.say({ kind: 'phase', phase: 'attached', uptimeSeconds: 99_999 })
     await agent.open('debian')
-    agent.ask(1, 0)
-    await agent.socket.nextChunk()
+    agent.ask(0)
+    await agent.socket.nextObject()
     const boot = await bootOf(core)
     assert.deepEqual(boot.phases, [
       { phase: 'agent', atMs: START_MS - 1000 },
@@ -446,6 +604,16 @@ describe('the record of the boot', () => {
       demandReadBytes: 6,
       chunksReceived: 7,
       wireBytesReceived: 8,
+      objectsCorrupt: 9,
+      prefetch: { hits: 1, late: 2, misses: 3, pushedBytes: 4, unusedBytes: 5 },
+      diskCache: {
+        state: 'none',
+        usedBytes: 0,
+        capacityBytes: 0,
+        writeBudgetLeftBytes: 0,
+        problem: '',
+      },
+      hydration: { mode: 'off', localBytes: 0, versionBytes: 0 },
     })
     await agent.open('debian')
     const boot = await bootOf(core)
@@ -506,7 +674,8 @@ describe('a peer that breaks the rules', () => {
       [Uint8Array.of(3, 0, 0, 0), /begins with 3/],
       [Uint8Array.of(1, 0xd9, 0x20), /not msgpack/],
       [Uint8Array.of(1, 0x80), /Cannot read the agent's message/],
-      [Uint8Array.of(2, 0, 0), /has 12 bytes, this has 3/],
+      [Uint8Array.of(2, 0, 0), /begins with 2/],
+      [Uint8Array.of(4, 0, 0), /came before a vDisk is open/],
     ]
     for (const [frame, message] of frames) {
       const agent = new Agent(createTestCore())
