@@ -181,6 +181,24 @@ describe('openImage()', { timeout: 120_000 }, () => {
     await assert.rejects(openImage({ path: qcow2 }, deps, stack), { name: 'AbortError' })
   })
 
+  it('names the package of qemu-img when it is missing, and does without perl', async () => {
+    const qcow2 = path('no-tools.qcow2')
+    await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2])
+    const sparse = path('no-tools.img')
+    await run('cp', ['--sparse=always', raw, sparse])
+    const { PATH } = process.env
+    process.env['PATH'] = '/nowhere'
+    try {
+      await refuses({ path: qcow2 }, 'TOOL_MISSING', /"qemu-img".*package qemu-utils/)
+      const { content, readBytes } = await take({ path: sparse })
+      assert.ok(content.equals(bytes))
+      assert.equal(readBytes, IMAGE_BYTES)
+    } finally {
+      process.env['PATH'] = PATH
+    }
+    assert.ok((await take({ path: sparse })).readBytes < IMAGE_BYTES / 2)
+  })
+
   describe('refuses', () => {
     const secret = () => path('secret')
 
