@@ -11,11 +11,13 @@ import { BootFiles } from '#server/boot/boot-files.ts'
 import { createBootHandler } from '#server/boot/boot-http.ts'
 import type { BootFacts, BootPlan } from '#server/boot/boot-plan.ts'
 import { importImage } from '#server/import/import-image.ts'
+import { Spool } from '#server/import/spool.ts'
 import { silentLog } from '#server/log.ts'
 import type { KernelRecord } from '#server/state/records.ts'
-import { FileChunkStore } from '#server/store/file-chunk-store.ts'
+import { ContentStore } from '#server/store/content-store.ts'
 import { kernelParameters } from '#shared/boot/kernel-cmdline.ts'
 import { invariant } from '#shared/invariant.ts'
+import { signForTest } from '#test/support/memory-chunk-store.ts'
 import { ensureRootfs } from '#test/support/rootfs.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
 import { ensureMbrBtrfsImage } from '#test/support/vdisk-image.ts'
@@ -50,10 +52,11 @@ describe('iPXE', () => {
     const agentImagePath = join(temporary.path, 'agent.img')
     await packProbe(agentImagePath)
     const bootFiles = await BootFiles.open(temporary.path)
-    const store = await FileChunkStore.open(join(temporary.path, 'store'))
+    const store = await ContentStore.open(join(temporary.path, 'store'), { sign: signForTest })
+    const spool = await Spool.open(join(temporary.path, 'spool'))
     const path = await ensureMbrBtrfsImage(await ensureRootfs())
     const { signal } = new AbortController()
-    const deps = { store, bootFiles, log: silentLog() }
+    const deps = { store, bootFiles, spool, log: silentLog() }
     const imported = await importImage({ path }, deps, () => undefined, signal)
     await store.close()
     invariant(imported.kernel !== undefined, 'the image has a kernel')

@@ -27,8 +27,8 @@ export async function ensureExt4Image(rootfs: Rootfs): Promise<string> {
 
 /** The same a version later: one program more, another changed in place. Made anew at every call. */
 export async function makeNextExt4Image(rootfs: Rootfs, image: string): Promise<void> {
-  await copyFile(await ensureExt4Image(rootfs), image, constants.COPYFILE_FICLONE)
   const script = `
+    cp --sparse=always "$3" "$1"
     mount -o loop "$1" "$2"
     trap 'umount "$2"' EXIT
     cp "$2/usr/bin/bash" "$2/usr/bin/bash-of-version-2"
