@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { ContentStore } from '#server/store/content-store.ts'
 import { decodeIndex, encodeIndex } from '#server/store/pack-format.ts'
 import { PlaceTable } from '#server/store/place-table.ts'
+import { NODE_DISK, type StoreDisk } from '#server/store/store-disk.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
 import { MiB } from '#shared/units.ts'
 import { CHUNK_LEVEL } from '#shared/wire/frame.ts'
@@ -56,6 +58,35 @@ describe('ContentStore shares chunks', () => {
       assert.deepEqual(await readBack(opened.store, each), image)
     }
     assert.ok((await packBytes(opened.folder)) < 36 * MiB, 'nothing is stored twice')
+  })
+
+  it('of an import that is given up while another waits for them', async () => {
+    await using opened = await openTemporaryStore()
+    const image = noise(5, 16 * MiB)
+    const writers = await Promise.all([1, 2].map(() => opened.store.createVersion()))
+    await Promise.all(writers.map((writer) => append(writer, image)))
+    await writers[0]?.abort()
+    const committed = await writers[1]?.commit()
+    assert.ok(committed !== undefined)
+    assert.equal(committed.sharedBytes, committed.storedBytes)
+    assert.deepEqual(await readBack(opened.store, committed), image)
+  })
+
+  it('of an import that is not done, and has them durable', async () => {
+    await using opened = await openTemporaryStore()
+    await using copy = await createTemporaryFolder()
+    const image = noise(6, 16 * MiB)
+    const writers = await Promise.all([1, 2].map(() => opened.store.createVersion()))
+    await Promise.all(writers.map((writer) => append(writer, image)))
+    const committed = await writers[1]?.commit()
+    await cp(opened.folder, copy.path, { recursive: true })
+    const store = await openStore(copy.path)
+    assert.ok(committed !== undefined)
+    assert.deepEqual(await readBack(store, committed), image)
+    assert.deepEqual((await check(store, 0, false)).damages, [])
+    await store.close()
+    await writers[0]?.abort()
+    assert.deepEqual(await readBack(opened.store, committed), image)
   })
 
   it('and gives room back when an import that nobody shares with is given up', async () => {
@@ -122,13 +153,13 @@ describe('ContentStore finds damage', () => {
     const second = bytesOf(shared, noise(8, MiB))
     const one = await storeImage(store, first, MiB)
     const two = await storeImage(store, second, MiB)
-    await using reader = closing(await store.openVersion(two.versionId))
+    await using reader = closing(await store.openVersion(one.versionId))
     for (const path of await filesIn(folder, '.pack')) await flip(path, 5000)
     await assert.rejects(contentOf(reader.it), { code: 'CHUNK_CORRUPT' })
     assert.equal((await storeImage(store, second, MiB)).versionId, two.versionId)
     assert.deepEqual(await readBack(store, two), second)
     assert.deepEqual(await readBack(store, one), first)
-    assert.deepEqual(await contentOf(reader.it), second, 'also for readers that are open')
+    assert.deepEqual(await contentOf(reader.it), first, 'also for readers that are open')
     const report = await check(store, 1, false)
     assert.deepEqual(report.damages, [])
   })
@@ -243,6 +274,67 @@ describe('ContentStore.collectGarbage', () => {
     await assert.rejects(opened.store.collectGarbage(AbortSignal.abort()), { name: 'AbortError' })
   })
 
+  it('spares chunks that an import has decided to share', async () => {
+    await using opened = await openTemporaryStore()
+    const { store } = opened
+    const image = noise(26, 16 * MiB)
+    const { versionId } = await storeImage(store, image, MiB)
+    await store.removeVersion(versionId)
+    const writer = await store.createVersion()
+    await append(writer, image)
+    // As many spans as can be under way: then the first one is done.
+    for (let span = 0; span < SPANS_UNDER_WAY; span += 1) {
+      await writer.append(noise(100 + span, 4096))
+      await writer.appendZeros(16 * MiB - 4096)
+    }
+    assert.equal((await store.collectGarbage(never)).removedChunks, 0)
+    const committed = await writer.commit()
+    assert.ok(committed.sharedBytes > 15 * MiB)
+    assert.deepEqual((await readBack(store, committed)).subarray(0, image.length), image)
+  })
+
+  it('spares packs that a version came to hold since it looked', async () => {
+    const disk = new HookedDisk()
+    await using opened = await openTemporaryStore(disk)
+    const { store } = opened
+    const images = [noise(27, 300_000), noise(28, 300_000)] as const
+    for (const image of images) {
+      await store.removeVersion((await storeImage(store, image, MiB)).versionId)
+    }
+    let committed: CommittedVersion[] = []
+    disk.onceBefore('removeFile', async () => {
+      // The other one is dead as well, but not taken yet: this import shares what is left.
+      committed = [await storeImage(store, images[1], MiB), await storeImage(store, images[0], MiB)]
+    })
+    await store.collectGarbage(never)
+    const [other, taken] = committed
+    assert.ok(other !== undefined && taken !== undefined)
+    assert.deepEqual(await readBack(store, other), images[1])
+    assert.deepEqual(await readBack(store, taken), images[0])
+    assert.deepEqual((await check(store, 1, false)).damages, [])
+  })
+
+  it('has imports store chunks again that it is moving', async () => {
+    const disk = new HookedDisk()
+    await using opened = await openTemporaryStore(disk)
+    const { store } = opened
+    const [small, large] = [noise(29, 100_000), noise(30, 500_000)]
+    const removed = await storeImage(store, bytesOf(small, large), MiB)
+    const kept = await storeImage(store, small, MiB)
+    await store.removeVersion(removed.versionId)
+    const committed: CommittedVersion[] = []
+    disk.onceBefore('createFile', async () => {
+      committed.push(await storeImage(store, bytesOf(small, large), MiB))
+    })
+    const report = await store.collectGarbage(never)
+    assert.ok(report.removedBytes > 400_000)
+    assert.equal(committed[0]?.sharedBytes, 0)
+    assert.ok(committed[0] !== undefined)
+    assert.deepEqual(await readBack(store, committed[0]), bytesOf(small, large))
+    assert.deepEqual(await readBack(store, kept), small)
+    assert.deepEqual((await check(store, 1, false)).damages, [])
+  })
+
   it('takes nothing from imports, readers and removals that run with it', async () => {
     await using opened = await openTemporaryStore()
     const { store } = opened
@@ -348,6 +440,36 @@ describe('ContentStore', () => {
     assert.deepEqual(Buffer.from(encoded), placesBytes)
   })
 })
+
+/** More than the store has workers for, on any machine. */
+const SPANS_UNDER_WAY = 10
+
+/** A disk on which something else happens before a change is made. */
+class HookedDisk implements StoreDisk {
+  readonly createFile = this.#hooked('createFile')
+  readonly rename = this.#hooked('rename')
+  readonly removeFile = this.#hooked('removeFile')
+  readonly createFolder = this.#hooked('createFolder')
+  readonly removeFolder = this.#hooked('removeFolder')
+  readonly syncFolder = this.#hooked('syncFolder')
+  #next: { readonly call: keyof StoreDisk; readonly work: () => Promise<void> } | undefined
+
+  onceBefore(call: keyof StoreDisk, work: () => Promise<void>): void {
+    this.#next = { call, work }
+  }
+
+  #hooked<Call extends keyof StoreDisk>(call: Call): StoreDisk[Call] {
+    const hooked = async (...parameters: [string, string]) => {
+      const next = this.#next
+      if (next?.call === call) {
+        this.#next = undefined
+        await next.work()
+      }
+      return await NODE_DISK[call](...parameters)
+    }
+    return hooked as StoreDisk[Call]
+  }
+}
 
 const NOTHING = { removedChunks: 0, removedBytes: 0, keptDeadBytes: 0 }
 
