@@ -32,12 +32,13 @@ const OUTPUT = join(OUTPUT_FOLDER, 'agent.img')
 /** Where the scripts look for it. */
 const AGENT_FOLDER = 'usr/lib/bootwire/agent'
 
-/** Each is a file of its own: the main thread, and what its workers load. */
+/** Each is a file of its own: the main thread, what its workers load, and the command. */
 const AGENT_ENTRIES = [
   'agent/main.ts',
   'agent/node-nbd/transmission-worker.ts',
   'agent/node-nbd/reply-worker.ts',
   'agent/block/hot-overlay.ts',
+  'agent/cli/bootwire-agent.ts',
 ]
 
 const SCRIPTS: Readonly<Record<string, string>> = {
@@ -48,6 +49,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   'keep-network.sh': 'usr/lib/bootwire/keep-network.sh',
   'coldplug.sh': 'usr/lib/bootwire/coldplug.sh',
   'start-agent.sh': 'usr/lib/bootwire/start-agent.sh',
+  'bootwire-agent.sh': 'usr/bin/bootwire-agent',
 }
 
 /** The merged layout every distribution has by now; archives of kernels rely on it. */

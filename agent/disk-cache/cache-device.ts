@@ -46,6 +46,12 @@ export class FileCacheDevice implements CacheDevice {
     }
   }
 
+  /** Leaves alone who uses it; writing fails. */
+  static async openToRead(path: string, offset = 0, sizeBytes?: number): Promise<FileCacheDevice> {
+    const fd = await openFile(path, constants.O_RDONLY)
+    return new FileCacheDevice(fd, offset, sizeBytes ?? sizeOf(fd) - offset)
+  }
+
   async read(buffer: Uint8Array, position: number): Promise<void> {
     this.#check(buffer, position)
     await whole(buffer, this.#offset + position, (...what) => read(this.#fd, ...what))

@@ -53,15 +53,8 @@ export interface OpenCacheOptions {
  */
 export async function openDiskCache(options: OpenCacheOptions): Promise<LogDiskCache> {
   const { device, onProblem, hasServer, now = () => performance.now() } = options
-  const { id: cacheId, sizeBytes } = await readSuperblock(device)
-  const layout = layoutOf(sizeBytes)
-  const index = new ObjectIndex(layout.segments)
-  const capacityBytes = layout.segments * SEGMENT_BYTES
-  const state = await readState(device, cacheId, layout, capacityBytes)
-  index.reserve(state.objects)
-  await readUses(device, cacheId, index)
-  const newest = await readIndex(device, cacheId, layout, index, state.segmentsUsed)
-  const rules = budgetRules(capacityBytes, options.budgetBytesPerDay)
+  const { id: cacheId, layout, index, state, newest } = await loadCache(device)
+  const rules = budgetRules(layout.segments * SEGMENT_BYTES, options.budgetBytesPerDay)
   const budget = new WriteBudget(rules, state.budgetLeftBytes, now)
   const keeper = new CacheStateKeeper({ device, cacheId, index, budget, state, now })
   const health = new CacheHealth(onProblem)
@@ -81,8 +74,29 @@ export async function openDiskCache(options: OpenCacheOptions): Promise<LogDiskC
   })
 }
 
+export interface LoadedCache {
+  readonly id: Buffer
+  readonly layout: CacheLayout
+  readonly index: ObjectIndex
+  readonly state: CacheState
+  /** The segment that was begun last. */
+  readonly newest: HeadSegment | undefined
+}
+
+/** Only reads. @throws {BootwireError} CACHE_UNUSABLE; what reading throws */
+export async function loadCache(device: CacheDevice): Promise<LoadedCache> {
+  const { id, sizeBytes } = await readSuperblock(device)
+  const layout = layoutOf(sizeBytes)
+  const index = new ObjectIndex(layout.segments)
+  const state = await readState(device, id, layout)
+  index.reserve(state.objects)
+  await readUses(device, id, index)
+  const newest = await readIndex(device, id, layout, index, state.segmentsUsed)
+  return { id, layout, index, state, newest }
+}
+
 /** Of the two copies the first that is sound. @throws {BootwireError} CACHE_UNUSABLE */
-export async function readSuperblock(device: CacheDevice): Promise<Superblock> {
+async function readSuperblock(device: CacheDevice): Promise<Superblock> {
   if (device.sizeBytes < CACHE_BYTES_MIN) throw unusable(`it has only ${device.sizeBytes} bytes`)
   const page = Buffer.alloc(PAGE_BYTES)
   let why = ''
@@ -103,7 +117,6 @@ async function readState(
   device: CacheDevice,
   cacheId: Buffer,
   { segments }: CacheLayout,
-  capacityBytes: number,
 ): Promise<CacheState> {
   const lost = {
     sequence: 0,
@@ -121,7 +134,7 @@ async function readState(
     if (state === undefined || state.segmentsUsed > segments) continue
     if (newest === lost || state.sequence > newest.sequence) newest = state
   }
-  return { ...newest, budgetLeftBytes: Math.min(newest.budgetLeftBytes, capacityBytes) }
+  return newest
 }
 
 async function readUses(

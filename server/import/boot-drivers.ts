@@ -1,7 +1,7 @@
 /**
- * Which modules a client needs to reach its root: the drivers of common machines go into
- * `modules.img`, which every boot loads; those of rare ones into `extra.img`. A name the kernel does
- * not have (built in, or of another version) is no error.
+ * Which modules a client needs to reach its root, and a cache on a disk of its own: the drivers of
+ * common machines go into `modules.img`, which every boot loads; those of rare ones into `extra.img`.
+ * A name the kernel does not have (built in, or of another version) is no error.
  */
 
 /** How the agent attaches its block device; without it a kernel cannot be used. */
@@ -43,6 +43,16 @@ const KEYBOARDS = words(`
   hid_logitech_dj hid_logitech_hidpp hid_microsoft i8042 atkbd serio_raw
 `)
 
+/**
+ * Where a cache may lie: disks of virtual machines, NVMe, SATA, USB, and the soldered flash of small
+ * machines. `sd_mod` and `mmc_block` are asked for by name, since nothing in an initramfs would load
+ * them when such a disk shows up.
+ */
+const DISKS = words(`
+  virtio_blk virtio_scsi hv_storvsc vmw_pvscsi xen_blkfront
+  nvme vmd ahci ata_piix sd_mod usb_storage uas sdhci_pci sdhci_acpi mmc_block
+`)
+
 const NETWORK = ['af_packet', 'ipv6', NBD_MODULE]
 
 export const BASE_MODULES: readonly string[] = [
@@ -52,6 +62,7 @@ export const BASE_MODULES: readonly string[] = [
   ...USB_NETWORK_CARDS,
   ...FILE_SYSTEMS,
   ...KEYBOARDS,
+  ...DISKS,
 ]
 export const BASE_FOLDERS: readonly string[] = PHY_FOLDERS
 

@@ -1,0 +1,36 @@
+/** `bootwire-agent cache …`: what a technician does with the cache on a client's disk. */
+import { spawnSync } from 'node:child_process'
+import { formatBytes } from '#shared/units.ts'
+import { inspectCache } from '../disk-cache/inspect-cache.ts'
+import { prepareDevice } from '../disk-cache/prepare-device.ts'
+
+/** Returns what to say. @throws {BootwireError} */
+export async function formatCommand(path: string, force: boolean): Promise<string> {
+  const { path: made, sizeBytes, changedDisk } = await prepareDevice({ path, force })
+  const lines = [`${made} is a cache of ${formatBytes(sizeBytes)} now; the next boot uses it.`]
+  if (changedDisk !== undefined && !rereadTable(changedDisk)) {
+    lines.push(
+      `The kernel could not read the new partition table of ${changedDisk}; a restart does.`,
+    )
+  }
+  return lines.join('\n')
+}
+
+/** Returns what to say. @throws {BootwireError} */
+export async function showCommand(path: string): Promise<string> {
+  const facts = await inspectCache(path)
+  const rows = [
+    ['device', facts.path],
+    ['id', facts.id],
+    ['used', `${formatBytes(facts.usedBytes)} of ${formatBytes(facts.capacityBytes)}`],
+    ['objects', String(facts.objects)],
+    ['may still write', formatBytes(facts.budgetLeftBytes)],
+    ['written so far', formatBytes(facts.writtenBytes)],
+  ]
+  return rows.map(([name, value]) => `${`${name}:`.padEnd(17)}${value}`).join('\n')
+}
+
+/** Node has no ioctl; busybox and util-linux both have this. */
+function rereadTable(disk: string): boolean {
+  return spawnSync('blockdev', ['--rereadpt', disk], { stdio: 'ignore' }).status === 0
+}
