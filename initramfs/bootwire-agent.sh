@@ -2,9 +2,8 @@
 # shellcheck shell=dash
 # bootwire-agent: in the initramfs, and in the running system as /run/initramfs/bin/bootwire-agent,
 # where it runs on the initramfs' own Node and libraries, whatever the system has.
-folder=$(dirname "$0")
-root=${folder%/bin}
-root=${root%/usr}
+folder=$(cd "$(dirname "$0")" && pwd -P) || exit
+root=${folder%/usr/bin}
 set -- "$root/lib/bootwire/agent/bootwire-agent.cjs" "$@"
 if [ -z "$root" ]; then
     exec /bin/node "$@"
