@@ -13,18 +13,24 @@ import { ensureServerKey, type ServerKey } from '#server/tls/server-key.ts'
 import { invariant } from '#shared/invariant.ts'
 import { decodeAgentMessage, encodeMessage } from '#shared/wire/codec.ts'
 import {
+  type BootListEntry,
   decodePush,
   decodeRequest,
   decodeTrace,
+  encodeBootList,
   FRAME_CONTROL,
   FRAME_PUSH,
   FRAME_TRACE,
+  OBJECT_HEADER_BYTES,
+  OBJECTS_HEADER_BYTES,
   type ObjectRequest,
   type PushRange,
   type TraceEntry,
+  writeObjectHeader,
+  writeObjectsHeader,
 } from '#shared/wire/frame.ts'
 import type { AgentMessage, Identity, Opened, ServerMessage } from '#shared/wire/messages.ts'
-import { MemoryVersion, type SigningKey } from './memory-version.ts'
+import { MemoryVersion, type SigningKey, type StoredObject } from './memory-version.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
 
 /** A key for all scripted servers of a test file. */
@@ -136,6 +142,18 @@ export class ScriptedPeer {
     this.websocket.send(encodeMessage(message))
   }
 
+  sendBootList(entries: readonly BootListEntry[]): void {
+    this.websocket.send(encodeBootList(entries))
+  }
+
+  sendObject({ header, payload }: StoredObject): void {
+    const frame = Buffer.alloc(OBJECTS_HEADER_BYTES + OBJECT_HEADER_BYTES + payload.length)
+    writeObjectsHeader(frame, 1)
+    writeObjectHeader(frame, OBJECTS_HEADER_BYTES, header)
+    frame.set(payload, OBJECTS_HEADER_BYTES + OBJECT_HEADER_BYTES)
+    this.websocket.send(frame)
+  }
+
   /** Takes the agent's hello, and answers it. */
   async greet(fields: Partial<Identity> = {}): Promise<void> {
     await this.nextMessage('hello')
@@ -159,11 +177,22 @@ export function identity(fields: Partial<Identity> = {}): Identity {
   }
 }
 
+export function signingKeyOf({ keyPem, pin }: ServerKey): SigningKey {
+  return { keyPem, signerKey: createPublicKey(keyPem).export({ type: 'spki', format: 'der' }), pin }
+}
+
+/** No signature is twice the same. */
+const versions = new WeakMap<ServerKey, MemoryVersion>()
+
 /** A megabyte of a vDisk, signed by a server's key. */
-export function versionBy({ keyPem, pin }: ServerKey): MemoryVersion {
-  const signerKey = createPublicKey(keyPem).export({ type: 'spki', format: 'der' })
-  const key: SigningKey = { keyPem, signerKey, pin }
-  return new MemoryVersion(Buffer.alloc(1024 * 1024, 'a vDisk of a scripted server '), { key })
+export function versionBy(serverKey: ServerKey): MemoryVersion {
+  const present = versions.get(serverKey)
+  if (present !== undefined) return present
+  const key = signingKeyOf(serverKey)
+  const image = Buffer.alloc(1024 * 1024, 'a vDisk of a scripted server ')
+  const version = new MemoryVersion(image, { key })
+  versions.set(serverKey, version)
+  return version
 }
 
 export function openedBy(key: ServerKey, fields: Partial<Opened> = {}): Opened {

@@ -4,6 +4,7 @@ import type { UnknownPolicy } from '#server/clients/unknown-policy.ts'
 import { type Core, createCore } from '#server/core.ts'
 import { silentLog } from '#server/log.ts'
 import type { KernelRecord } from '#server/state/records.ts'
+import type { SignedRoot } from '#shared/manifest/version-root.ts'
 import { MemoryChunkStore } from './memory-chunk-store.ts'
 import { MemoryStateStore } from './memory-state-store.ts'
 import { MemoryTraceFiles } from './memory-trace-files.ts'
@@ -25,10 +26,12 @@ export function createTestCore(
     readonly unknownClients?: UnknownPolicy
     readonly hostnamePattern?: string
     readonly store?: MemoryStateStore
+    /** Signs versions; for agents that look at it. */
+    readonly sign?: (record: Uint8Array) => SignedRoot
   } = {},
 ): TestCore {
   const store = options.store ?? new MemoryStateStore()
-  const chunkStore = new MemoryChunkStore()
+  const chunkStore = new MemoryChunkStore(options.sign)
   const kernels = new Set<string>()
   const clock = { nowMs: START_MS }
   const core = createCore({

@@ -7,7 +7,7 @@ import type { Offer } from '#shared/wire/messages.ts'
 import {
   createServerKey,
   identity,
-  opened,
+  openedBy,
   type ScriptedPeer,
   ScriptedServer,
 } from '#test/support/agent-scripted-server.ts'
@@ -62,7 +62,7 @@ describe('chooseAndOpen', { timeout: 20_000 }, () => {
     await eventually(`"${text}" is shown`, () => consoles.isUp && consoles.text.includes(text))
   const answer = async (peer: ScriptedPeer, vdisk: string) => {
     assert.equal((await peer.nextMessage('open')).vdisk, vdisk)
-    peer.say(opened({ vdisk }))
+    peer.say(openedBy(key, { vdisk }))
   }
 
   it('opens the only offer without a word', async () => {

@@ -13,7 +13,7 @@ import { renderAssignments } from '#agent/boot/shell-assignments.ts'
 import { Consoles } from '#agent/screen/consoles.ts'
 import { SupervisorControl } from '#agent/supervisor/supervisor-control.ts'
 import { BOOT_ID } from '#test/support/agent-messages.ts'
-import { createServerKey, opened, ScriptedServer } from '#test/support/agent-scripted-server.ts'
+import { createServerKey, openedBy, ScriptedServer } from '#test/support/agent-scripted-server.ts'
 import { createSession } from '#test/support/agent-session.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
@@ -24,7 +24,8 @@ it('a kernel is asked for until it comes; the server learns why it was refused',
   timeout: 30_000,
 }, async () => {
   await using temporary = await createTemporaryFolder()
-  await using server = await ScriptedServer.start(await createServerKey())
+  const key = await createServerKey()
+  await using server = await ScriptedServer.start(key)
   const runFolder = new RunFolder(temporary.path)
   runFolder.write(NETWORK_FILE, renderAssignments({ STATE: 'up', INTERFACE: 'x', ADDRESS: 'y' }))
   const asked: string[] = []
@@ -62,7 +63,7 @@ it('a kernel is asked for until it comes; the server learns why it was refused',
     kernelPath: '/vmlinuz',
     initrdPaths: ['/agent.img'],
   }
-  first.say(opened({ kernel }))
+  first.say(openedBy(key, { kernel }))
   const failed = assert.rejects(booting, { code: 'KEXEC_FAILED', message: /cannot be loaded$/ })
   for (let kind = ''; kind !== 'bye'; ) kind = (await first.nextAny()).kind
   first.websocket.close(1000)

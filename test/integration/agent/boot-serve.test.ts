@@ -3,10 +3,11 @@ import assert from 'node:assert/strict'
 import { afterEach, before, beforeEach, describe, it } from 'node:test'
 import { RunFolder } from '#agent/boot/run-folder.ts'
 import { type ServeParts, serveUntilShutdown } from '#agent/boot/serve-until-shutdown.ts'
+import { NO_LOCAL_COPY } from '#agent/fetch/local-copy.ts'
 import type { ServerKey } from '#server/tls/server-key.ts'
 import {
   createServerKey,
-  opened,
+  openedBy,
   type ScriptedPeer,
   ScriptedServer,
 } from '#test/support/agent-scripted-server.ts'
@@ -21,7 +22,9 @@ const STATS = {
   demandReads: 4,
   demandReadBytes: 5,
   chunksReceived: 6,
-  chunkBytesReceived: 7,
+  objectsCorrupt: 0,
+  prefetch: { hits: 7, late: 8, misses: 9, pushedBytes: 10, unusedBytes: 11 },
+  ...NO_LOCAL_COPY.status(),
 }
 
 describe('serveUntilShutdown', { timeout: 20_000 }, () => {
@@ -32,6 +35,7 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
   let parts: ServeParts
   let announced: string[]
   let isDetached: boolean
+  let bootEnds: boolean[]
   let serving: Promise<void>
   const ended = Promise.withResolvers<unknown>()
 
@@ -44,16 +48,23 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
     session = createSession(server, { limits: { byeTimeoutMs: 5_000 } })
     announced = []
     isDetached = false
+    bootEnds = []
     const detach = async () => {
       isDetached = true
     }
     parts = {
       session,
-      vdisk: { stats: () => STATS, ended: ended.promise, detach },
+      vdisk: {
+        stats: () => STATS,
+        ended: ended.promise,
+        detach,
+        endBoot: (isWhole) => bootEnds.push(isWhole),
+        runsAlone: false,
+      },
       runFolder: new RunFolder(temporary.path),
       consoles: { announce: (text) => announced.push(text) },
     }
-    session.resume(opened())
+    session.resume(openedBy(key))
     session.start()
   })
   afterEach(async () => {
@@ -73,7 +84,7 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
   it('detaches, says bye with what comes next, and only then that it is done', async () => {
     serving = serveUntilShutdown(parts)
     const peer = await openPeer()
-    peer.say(opened())
+    peer.say(openedBy(key))
     parts.runFolder.write('shutdown', 'reboot\n')
     const { chunksReceived, rssBytes } = await peer.nextMessage('status')
     assert.equal(chunksReceived, 6)
@@ -90,7 +101,7 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
     const detach = () => Promise.reject(new Error('the supervisor is gone'))
     serving = serveUntilShutdown({ ...parts, vdisk: { ...parts.vdisk, detach } })
     const peer = await openPeer()
-    peer.say(opened())
+    peer.say(openedBy(key))
     parts.runFolder.write('shutdown', 'poweroff\n')
     await peer.nextMessage('status')
     assert.match((await peer.nextMessage('notice')).message, /the supervisor is gone$/)
@@ -103,7 +114,7 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
   it('says that the root is mounted, once it is', async () => {
     serving = serveUntilShutdown(parts)
     const peer = await openPeer()
-    peer.say(opened())
+    peer.say(openedBy(key))
     parts.runFolder.write('root-mounted', '')
     assert.equal((await peer.nextMessage('phase')).phase, 'root-mounted')
     parts.runFolder.write('shutdown', 'poweroff\n')
@@ -116,7 +127,7 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
   it('tells the server why the root was not mounted', async () => {
     serving = serveUntilShutdown(parts)
     const peer = await openPeer()
-    peer.say(opened())
+    peer.say(openedBy(key))
     parts.runFolder.write('failed', 'BW-E404 Cannot mount /dev/nbd0')
     const { level, message } = await peer.nextMessage('notice')
     assert.deepEqual([level, message], ['error', 'BW-E404 Cannot mount /dev/nbd0'])

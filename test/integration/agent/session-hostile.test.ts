@@ -9,22 +9,28 @@ import {
 } from 'node:net'
 import { before, describe, it } from 'node:test'
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
+import type { ObjectListener } from '#agent/fetch/object-transport.ts'
 import type { AgentSession } from '#agent/session/agent-session.ts'
 import type { ServerKey } from '#server/tls/server-key.ts'
 import type { ErrorCode } from '#shared/errors.ts'
 import { encodeMessage } from '#shared/wire/codec.ts'
-import { encodeChunkHeader } from '#shared/wire/frame.ts'
+import type { ObjectHeader } from '#shared/wire/frame.ts'
+import { MESSAGE_BYTES_MAX } from '#shared/wire/limits.ts'
+import type { Opened } from '#shared/wire/messages.ts'
 import {
   createServerKey,
   identity,
-  opened,
+  openedBy,
   type ScriptedPeer,
   ScriptedServer,
+  versionBy,
 } from '#test/support/agent-scripted-server.ts'
 import { createSession, until, untilUp } from '#test/support/agent-session.ts'
 import { eventually } from '#test/support/eventually.ts'
+import { createSigningKey, MemoryVersion } from '#test/support/memory-version.ts'
 
 const TIMEOUT = { timeout: 30_000 }
+const SIGNAL = new AbortController().signal
 
 let key: ServerKey
 before(async () => {
@@ -175,6 +181,13 @@ describe('a server that is none, or not ours', TIMEOUT, () => {
   })
 })
 
+const NOBODY: ObjectListener = {
+  onOpen: () => undefined,
+  onLost: () => undefined,
+  onBootList: () => undefined,
+  onObject: () => undefined,
+}
+
 /** Does something hostile on the first connection, and is well-behaved on the next. */
 async function afterHostility(
   hostile: (peer: ScriptedPeer) => void | Promise<void>,
@@ -183,6 +196,7 @@ async function afterHostility(
   await using session = createSession(server, {
     limits: { silenceTimeoutMs: 300, pingIntervalMs: 50 },
   })
+  session.listen(NOBODY)
   session.start()
   const first = await server.nextPeer()
   await hostile(first)
@@ -211,7 +225,7 @@ describe('a server of ours that breaks the protocol', TIMEOUT, () => {
       [
         'oversized',
         (it) => it.websocket.send(big),
-        /has 200000 bytes, at most 135168 are allowed$/,
+        new RegExp(`has 200000 bytes, at most ${MESSAGE_BYTES_MAX} are allowed$`),
       ],
       [
         '2 GiB',
@@ -228,17 +242,21 @@ describe('a server of ours that breaks the protocol', TIMEOUT, () => {
       ['no type', (it) => it.websocket.send(Buffer.alloc(0)), /begins with nothing$/],
       ['unknown type', (it) => it.websocket.send(Buffer.of(9)), /begins with 9$/],
       ['request', (it) => it.websocket.send(Buffer.alloc(12, 2)), /begins with 2$/],
+      [
+        'object before a vDisk is open',
+        (it) => it.websocket.send(Buffer.of(5, 0, 0, 0)),
+        /no vDisk/,
+      ],
       ['no msgpack', (it) => it.websocket.send(Buffer.of(1, 0x81)), /it is not msgpack$/],
       [
         'unknown kind',
         (it) => it.websocket.send(Buffer.of(1, 0x81, 0xa4, ...Buffer.from('kind'), 0xa1, 0x78)),
         /kind/,
       ],
-      ['short chunk', (it) => it.websocket.send(Buffer.of(3, 0, 0)), /3 bytes has no header$/],
       ['identity', (it) => it.say(identity({ hostname: '' })), /hostname/],
       [
         'opened unasked',
-        (it) => it.say(opened()),
+        (it) => it.say(openedBy(key)),
         /"debian", which the server opened: nobody asked$/,
       ],
     ]
@@ -364,47 +382,98 @@ describe('a server that does half of it', TIMEOUT, () => {
     await using server = await ScriptedServer.start(key)
     await using session = createSession(server)
     session.start()
-    const asked = session.open({ vdisk: 'debian' }, new AbortController().signal)
+    const asked = session.open({ vdisk: 'debian' }, SIGNAL)
     const first = await server.nextPeer()
     await first.greet()
     await first.nextMessage('open')
     first.websocket.terminate()
     const second = await server.nextPeer()
     await second.greet()
-    assert.deepEqual(await second.nextMessage('open'), { kind: 'open', vdisk: 'debian' })
+    assert.equal((await second.nextMessage('open')).vdisk, 'debian')
     assert.equal(session.isOpen, false)
-    second.say(opened())
-    assert.deepEqual(await asked, opened())
+    second.say(openedBy(key))
+    assert.deepEqual(await asked, openedBy(key))
     assert.equal(session.isOpen, true)
   })
 
-  it('cannot slip another vDisk, version or size under a root', async () => {
-    const cases = [
-      opened({ vdisk: 'kiosk' }),
-      opened({ versionId: 'deadbeef' }),
-      opened({ sizeBytes: 4096 }),
-      opened({ chunkBytes: 4096 }),
-    ]
-    for (const other of cases) {
+  it('cannot slip another vDisk or version under a root', async () => {
+    const mine = openedBy(key)
+    const other = new MemoryVersion(Buffer.alloc(4096, 'other'), { key: versionBy(key).key })
+    for (const hostile of [openedBy(key, { vdisk: 'kiosk' }), other.opened()]) {
       await using server = await ScriptedServer.start(key)
       await using session = createSession(server)
-      session.resume(opened())
+      session.resume(mine)
       session.start()
       const first = await server.nextPeer()
       await first.greet()
-      assert.equal((await first.nextMessage('open')).versionId, 'cafe0123')
-      first.say(other)
+      assert.equal((await first.nextMessage('open')).versionId, mine.versionId)
+      first.say(hostile)
       await untilErrorOf(session)
       assert.equal(session.connection.error?.code, 'MESSAGE_INVALID')
-      assert.match(session.connection.error?.message ?? '', /expected debian, version cafe0123/)
+      assert.match(session.connection.error?.message ?? '', /expected debian, version [0-9a-f]{64}/)
       assert.equal(session.isOpen, false)
     }
+  })
+
+  it('MANIFEST_UNTRUSTED, MANIFEST_INVALID: who opens it is told; the next try is on a new connection', async () => {
+    const strangers = new MemoryVersion(Buffer.alloc(4096, 'x'), { key: createSigningKey() })
+    const { manifest } = openedBy(key)
+    const signature = Buffer.from(manifest.signature, 'base64')
+    signature[7] = (signature[7] ?? 0) ^ 1
+    const damaged = { ...manifest, signature: signature.toString('base64') }
+    const cases: [Opened, ErrorCode][] = [
+      [strangers.opened(), 'MANIFEST_UNTRUSTED'],
+      [openedBy(key, { manifest: damaged }), 'MANIFEST_UNTRUSTED'],
+      [openedBy(key, { versionId: 'deadbeef' }), 'MANIFEST_UNTRUSTED'],
+      [openedBy(key, { sizeBytes: 4096 }), 'MANIFEST_INVALID'],
+    ]
+    for (const [hostile, code] of cases) {
+      await using server = await ScriptedServer.start(key)
+      await using session = createSession(server)
+      session.start()
+      const refused = assert.rejects(session.open({ vdisk: 'debian' }, SIGNAL), { code })
+      const first = await server.nextPeer()
+      await first.greet()
+      await first.nextMessage('open')
+      first.say(hostile)
+      await refused
+      assert.equal(session.isOpen, false)
+      const again = session.open({ vdisk: 'debian' }, SIGNAL)
+      const second = await server.nextPeer()
+      await second.greet()
+      await second.nextMessage('open')
+      second.say(openedBy(key))
+      assert.equal((await again).vdisk, 'debian')
+    }
+  })
+
+  it('MANIFEST_UNTRUSTED under a root: it is shown, and tried again on a new connection', async () => {
+    await using server = await ScriptedServer.start(key)
+    await using session = createSession(server, { limits: { reopenPauseMs: 20 } })
+    session.resume(openedBy(key))
+    session.start()
+    const first = await server.nextPeer()
+    await first.greet()
+    await first.nextMessage('open')
+    const { manifest } = openedBy(await createServerKey())
+    first.say(
+      openedBy(key, { manifest: { ...openedBy(key).manifest, signature: manifest.signature } }),
+    )
+    await until(session, () => session.connection.error !== undefined)
+    assert.ok(session.connection.isUp)
+    assert.equal(session.connection.error?.code, 'MANIFEST_UNTRUSTED')
+    const second = await server.nextPeer()
+    await second.greet()
+    await second.nextMessage('open')
+    second.say(openedBy(key))
+    await until(session, () => session.isOpen)
+    assert.equal(session.connection.error, undefined)
   })
 
   it('refuses a vDisk that is open: it is shown, asked again for, and goes on', async () => {
     await using server = await ScriptedServer.start(key)
     await using session = createSession(server, { limits: { reopenPauseMs: 20 } })
-    session.resume(opened())
+    session.resume(openedBy(key))
     session.start()
     const peer = await server.nextPeer()
     await peer.greet()
@@ -417,7 +486,7 @@ describe('a server that does half of it', TIMEOUT, () => {
     assert.ok(session.connection.isUp)
     assert.equal(session.isOpen, false)
     await peer.nextMessage('open')
-    peer.say(opened())
+    peer.say(openedBy(key))
     await until(session, () => session.isOpen)
     assert.equal(session.connection.error, undefined)
   })
@@ -425,11 +494,12 @@ describe('a server that does half of it', TIMEOUT, () => {
   it('may say an error at any moment', async () => {
     await using server = await ScriptedServer.start(key)
     await using session = createSession(server)
-    const chunks: number[] = []
+    const objects: ObjectHeader[] = []
     session.listen({
       onOpen: () => undefined,
       onLost: () => undefined,
-      onChunk: ({ requestId }) => chunks.push(requestId),
+      onBootList: () => undefined,
+      onObject: (header) => objects.push(header),
     })
     session.start()
     const peer = await server.nextPeer()
@@ -438,16 +508,16 @@ describe('a server that does half of it', TIMEOUT, () => {
     await peer.greet()
     peer.say(error)
     await until(session, () => session.connection.isUp && session.connection.error !== undefined)
-    const refused = session.open({ vdisk: 'debian' }, new AbortController().signal)
+    const refused = session.open({ vdisk: 'debian' }, SIGNAL)
     peer.say(error)
     await assert.rejects(refused, { code: 'INTERNAL', message: 'no' })
-    const asked = session.open({ vdisk: 'debian' }, new AbortController().signal)
-    peer.say(opened())
+    const asked = session.open({ vdisk: 'debian' }, SIGNAL)
+    peer.say(openedBy(key))
     await asked
     peer.say(error)
-    peer.websocket.send(encodeChunkHeader({ requestId: 7, encoding: 0, rawBytes: 4096 }))
+    peer.sendObject(versionBy(key).object({ level: 0, position: 0 }))
     await until(session, () => session.connection.error !== undefined)
-    await eventually('the chunk is handed on', () => chunks.length === 1)
+    await eventually('the object is handed on', () => objects.length === 1)
     assert.ok(session.isOpen, 'only a close ends it')
   })
 })

@@ -7,12 +7,14 @@ import { before, describe, it } from 'node:test'
 import { type Overlay, openOverlay } from '#agent/block/open-overlay.ts'
 import { RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
 import type { AgentSession } from '#agent/session/agent-session.ts'
+import { verifiedRoot } from '#agent/session/opened-version.ts'
 import type { ServerKey } from '#server/tls/server-key.ts'
 import { invariant } from '#shared/invariant.ts'
+import { type SignedRoot, signVersionRoot } from '#shared/manifest/version-root.ts'
 import type { Opened } from '#shared/wire/messages.ts'
 import { BOOT_ID } from '#test/support/agent-messages.ts'
 import { CuttableNetwork } from '#test/support/agent-network.ts'
-import { createServerKey } from '#test/support/agent-scripted-server.ts'
+import { createServerKey, signingKeyOf } from '#test/support/agent-scripted-server.ts'
 import { createSession, until, untilDown, untilUp } from '#test/support/agent-session.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { createTestCore, imageOf, type TestCore } from '#test/support/server-core.ts'
@@ -29,16 +31,22 @@ before(async () => {
   key = await createServerKey()
 })
 
+/** As the server does with its key: what another signed is not opened. */
+function sign(record: Uint8Array): SignedRoot {
+  const { keyPem, signerKey } = signingKeyOf(key)
+  return signVersionRoot(record, keyPem, signerKey)
+}
+
 async function createCore(): Promise<TestCore> {
-  const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'debian' } })
+  const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'debian' }, sign })
   await core.addVDisk('debian', IMAGE)
   return core
 }
 
 function overlayOf(opened: Opened, session: AgentSession, folder: string): Promise<Overlay> {
   return openOverlay({
-    sizeBytes: opened.sizeBytes,
-    chunkBytes: opened.chunkBytes,
+    root: verifiedRoot(opened, key.pin),
+    isBoot: true,
     versionId: opened.versionId,
     ramTierBytes: RAM_TIER_BYTES_MIN,
     writeCacheFolder: join(folder, 'write-cache'),

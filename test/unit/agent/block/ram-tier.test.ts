@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { BLOCK_BYTES } from '#agent/block/block-size.ts'
-import { FRAME_BASE, RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
+import { type Arrival, FRAME_BASE, RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
 import { ReaderEpochs } from '#agent/block/reader-epochs.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
@@ -13,12 +13,19 @@ const CHUNKS = RAM_TIER_BYTES_MIN / CHUNK_BYTES
 const create = () => new RamTier(100 * MiB, RAM_TIER_BYTES_MIN)
 
 /** Inserts a chunk of its number; returns whether there was room. */
-function insert(tier: RamTier, chunk: number, lengthBytes = CHUNK_BYTES): boolean {
+function insert(tier: RamTier, chunk: number, arrival?: Arrival): boolean {
+  const lengthBytes = CHUNK_BYTES
   const room = tier.reserve(lengthBytes)
   if (room === undefined) return false
   room.memory.fill(chunk, room.offset, room.offset + lengthBytes)
-  tier.publish(room, chunk * CHUNK_BLOCKS)
+  tier.publish(room, chunk * CHUNK_BLOCKS, arrival)
   return true
+}
+
+/** As a worker does: reads one block of a chunk. */
+function read(tier: RamTier, chunk: number, mark: number): void {
+  const index = new Int32Array(tier.memory.index)
+  new Uint32Array(tier.memory.marks)[(index[chunk * CHUNK_BLOCKS + 5] ?? 0) - FRAME_BASE] = mark
 }
 
 const has = (tier: RamTier, chunk: number) => tier.has(chunk * CHUNK_BLOCKS)
@@ -49,6 +56,51 @@ describe('RamTier', () => {
       assert.ok(insert(tier, chunk))
       marks.fill(1)
     }
+  })
+
+  it('spares what is guarded until it was read, and only while there is something else', () => {
+    const tier = create()
+    const guarded = CHUNKS / 2
+    for (let chunk = 0; chunk < guarded; chunk += 1) assert.ok(insert(tier, chunk, 'guarded'))
+    assert.equal(tier.guardedBytes, guarded * CHUNK_BYTES)
+    for (let chunk = 100; chunk < 100 + 3 * CHUNKS; chunk += 1) assert.ok(insert(tier, chunk))
+    for (let chunk = 0; chunk < guarded; chunk += 1) assert.ok(has(tier, chunk), `${chunk}`)
+    read(tier, 3, 17)
+    tier.harvest()
+    assert.equal(tier.guardedBytes, (guarded - 1) * CHUNK_BYTES)
+    for (let chunk = 400; chunk < 400 + 3 * CHUNKS; chunk += 1) assert.ok(insert(tier, chunk))
+    assert.ok(!has(tier, 3))
+    assert.ok(has(tier, 2))
+    // Nothing but guarded: the oldest gives way.
+    for (let chunk = 800; chunk < 800 + 2 * CHUNKS; chunk += 1) insert(tier, chunk, 'guarded')
+    assert.ok(has(tier, 800 + 2 * CHUNKS - 1))
+    assert.ok(tier.guardedBytes <= RAM_TIER_BYTES_MIN)
+    tier.unguardAll()
+    assert.equal(tier.guardedBytes, 0)
+  })
+
+  it('tells the first read of each chunk once: when harvested, or before it is forgotten', () => {
+    const tier = create()
+    const told: [number, number][] = []
+    tier.onFirstRead((firstBlock, atMs) => told.push([firstBlock / CHUNK_BLOCKS, atMs]))
+    insert(tier, 0, 'readahead')
+    insert(tier, 1, 'guarded')
+    insert(tier, 2, 'demanded')
+    insert(tier, 3, 'readahead')
+    tier.harvest()
+    assert.deepEqual(told, [])
+    for (const chunk of [0, 1, 2]) read(tier, chunk, 1000 + chunk)
+    tier.harvest()
+    tier.harvest()
+    // Of one that was demanded it is known.
+    assert.deepEqual(told, [
+      [0, 999],
+      [1, 1000],
+    ])
+    read(tier, 3, 5000)
+    for (let chunk = 100; chunk < 100 + 3 * CHUNKS; chunk += 1) insert(tier, chunk)
+    assert.ok(!has(tier, 3))
+    assert.deepEqual(told.slice(2), [[3, 4999]])
   })
 
   it('gives no frame away that a reader may hold, until room says so', async () => {

@@ -4,8 +4,11 @@ import { describe, it } from 'node:test'
 import { type Resume, readResume, writeResume } from '#agent/boot/resume-file.ts'
 import { writeRootEnv } from '#agent/boot/root-env.ts'
 import { RunFolder } from '#agent/boot/run-folder.ts'
-import { opened } from '#test/support/agent-scripted-server.ts'
+import { MemoryVersion } from '#test/support/memory-version.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
+
+const version = new MemoryVersion(Buffer.alloc(4096, 'x'))
+const opened = (fields: Parameters<MemoryVersion['opened']>[0]) => version.opened(fields)
 
 const RESUME: Resume = {
   bootId: 'b'.repeat(32),

@@ -20,9 +20,12 @@ it('overlayMessage() says what to do when the write cache is full', () => {
   assert.match(text, /^BW-E407 The write cache is 100 % full.*\n {2}Restart the client/)
 })
 
-it('overlayMessage() tells the server of a chunk that cannot be read', () => {
-  const error = new BootwireError('CHUNK_CORRUPT', 'it does not decode')
-  const message = overlayMessage({ kind: 'chunk-unreadable', chunkIndex: 7, error })
+it('overlayMessage() tells the server of objects that came damaged', () => {
+  const error = new BootwireError('CHUNK_CORRUPT', 'Cannot use chunk 7: it does not decode')
+  const fault = { level: 0, position: 7, count: 1, error }
+  const message = overlayMessage({ kind: 'objects-corrupt', fault })
   assert.deepEqual([message.level, message.isForScreen], ['error', false])
-  assert.match(message.text, /^Cannot read chunk 7: BW-E210 it does not decode/)
+  assert.match(message.text, /^An object came damaged .*: BW-E210 Cannot use chunk 7: it does not/)
+  const many = overlayMessage({ kind: 'objects-corrupt', fault: { ...fault, count: 12 } })
+  assert.match(many.text, /^12 objects came damaged/)
 })

@@ -68,7 +68,14 @@ describe('maskedFrame', () => {
     assert.deepEqual([...payload], [1, 2, 3, 4, 5])
   })
 
-  it('refuses to send more than anything of ours has', () => {
-    assert.throws(() => maskedFrame(OPCODE.binary, Buffer.alloc(65_536), Buffer.alloc(4)), /65536/)
+  it('writes each length in the fewest bytes', () => {
+    const header = (length: number) => {
+      const frame = maskedFrame(OPCODE.binary, Buffer.alloc(length), Buffer.alloc(4))
+      return [...frame.subarray(0, frame.length - length - 4)]
+    }
+    assert.deepEqual(header(125), [0x82, 0x80 | 125])
+    assert.deepEqual(header(126), [0x82, 0xfe, 0, 126])
+    assert.deepEqual(header(65_535), [0x82, 0xfe, 0xff, 0xff])
+    assert.deepEqual(header(65_536), [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0])
   })
 })
