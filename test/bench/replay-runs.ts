@@ -18,9 +18,17 @@ import type { ReplayReport } from './replay-process.ts'
 /**
  * cold: nothing is known of the boot and nothing is on the client; traced: the server knows an earlier
  * boot; warm: the client's disk has the version; next: it has the version before, and no boot of this
- * one is known.
+ * one is known; carried: the same without a disk.
  */
-export const OURS = ['cold', 'traced', 'warm', 'next in place', 'next rebuilt'] as const
+export const OURS = [
+  'cold',
+  'traced',
+  'warm',
+  'next in place',
+  'next rebuilt',
+  'carried in place',
+  'carried rebuilt',
+] as const
 export type Ours = (typeof OURS)[number]
 export type Subject = ReplayPeer | Ours
 
@@ -31,7 +39,11 @@ const VERSIONS: Readonly<Record<Ours, 'current' | Update>> = {
   warm: 'current',
   'next in place': 'in place',
   'next rebuilt': 'rebuilt',
+  'carried in place': 'in place',
+  'carried rebuilt': 'rebuilt',
 }
+
+const ON_DISK: readonly Ours[] = ['warm', 'next in place', 'next rebuilt']
 
 export interface RunOptions {
   readonly thinkDivisor: number
@@ -49,7 +61,7 @@ export interface Run {
   /** … and the machine's connection to it was made. */
   readonly connectMs: number
   readonly report: ReplayReport
-  /** Over the client's interface, both directions. */
+  /** Over the link, both directions, as its interfaces count. */
   readonly wireBytes: number
   readonly agent?: AgentStats
 }
@@ -99,8 +111,7 @@ export class Stand implements AsyncDisposable {
   async #runOurs(subject: Ours, options: RunOptions): Promise<Run> {
     const { site, link, server } = this
     const what = VERSIONS[subject]
-    const isOnDisk = subject !== 'cold' && subject !== 'traced'
-    const cachePath = isOnDisk ? await site.copyFullCache() : undefined
+    const cachePath = ON_DISK.includes(subject) ? await site.copyFullCache() : undefined
     try {
       await using machine = await this.#startMachine(what, options)
       if (cachePath !== undefined && options.dropCaches === true) await dropPageCache(cachePath)
@@ -127,20 +138,20 @@ export class Stand implements AsyncDisposable {
   }
 
   async #measure(machine: BenchProcess, open: () => Promise<NbdAddress>): Promise<Run> {
-    const before = this.link.clientBytes()
+    const before = this.link.wireBytes()
     const beginMs = performance.now()
     const address = await open()
     const openMs = performance.now() - beginMs
     machine.tell(address)
     const report = await machine.json<ReplayReport>()
-    const after = this.link.clientBytes()
+    const wireBytes = this.link.wireBytes() - before
     const { connectMs, runMs } = report
     return {
       totalMs: openMs + connectMs + runMs,
       openMs,
       connectMs,
       report,
-      wireBytes: after.received - before.received + after.sent - before.sent,
+      wireBytes,
     }
   }
 }

@@ -114,7 +114,9 @@ const GOAL_CELLS: Readonly<Record<BenchSystem, readonly Cell[]>> = {
 }
 
 const FULL_ROUNDS = 3
-const ALL_SUBJECTS: readonly Subject[] = [...REPLAY_PEERS, ...OURS]
+const ALL_SUBJECTS: readonly Subject[] = [...REPLAY_PEERS, ...OURS].filter(
+  (it) => !it.startsWith('carried'),
+)
 const FULL_CELLS: readonly Cell[] = ROUND_TRIPS_MS.flatMap((roundTripMs) =>
   BANDWIDTHS.flatMap((bitsPerSecond) =>
     [THINKING, { thinkDivisor: NO_THINKING }].map((options) => ({
