@@ -49,6 +49,11 @@ export class ChunkIndex<Pack> {
     return this.#count
   }
 
+  get memoryBytes(): number {
+    const columns = [this.#words, this.#tags, this.#entryPacks, this.#offsets, this.#slots]
+    return columns.reduce((sum, { byteLength }) => sum + byteLength, 0)
+  }
+
   /** `first` and `second` are the hash's first two words of 32 bits. */
   add(first: number, second: number, { pack, offset }: FoundChunk<Pack>): void {
     const number = this.#numberOf(pack)
