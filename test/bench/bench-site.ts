@@ -121,7 +121,7 @@ export class BenchSite implements AsyncDisposable {
   async #bootOnce(link: Link, server: BenchServer): Promise<void> {
     await using agent = await BenchAgent.start(link, server, { vdisk: CURRENT_VDISK, isBoot: true })
     const record = bootRecordPath(this.images.boots.before, 1)
-    const program = benchProgram('replay-process.ts', [record, String(THINK_DIVISOR)])
+    const program = benchProgram('replay-process.ts', [record, 'all', String(THINK_DIVISOR)])
     await using machine = await BenchProcess.start(link.client.command(program))
     await machine.line()
     machine.tell(await agent.open())

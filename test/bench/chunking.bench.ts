@@ -26,7 +26,7 @@ import {
 } from './chunking-chunks.ts'
 import { BaseIndex, compress, type Delta, decodeAll, decompress } from './chunking-delta.ts'
 import { type DiskImage, loadImage } from './chunking-image.ts'
-import { type BootAccess, ensureBootRecord } from './record-boot.ts'
+import { type BootAccess, ensureBootRecord, untilUp } from './record-boot.ts'
 import { type Goal, reportGoals, say } from './report.ts'
 
 interface Row {
@@ -114,9 +114,9 @@ async function measureSystem(system: BenchSystem): Promise<Row[]> {
 async function prepare(system: BenchSystem): Promise<Material> {
   const images = await ensureBenchImages(system)
   const boots = {
-    before: await ensureBootRecord(images.boots.before),
-    'in place': await ensureBootRecord(images.boots['in place']),
-    rebuilt: await ensureBootRecord(images.boots.rebuilt),
+    before: untilUp(await ensureBootRecord(images.boots.before)),
+    'in place': untilUp(await ensureBootRecord(images.boots['in place'])),
+    rebuilt: untilUp(await ensureBootRecord(images.boots.rebuilt)),
   }
   const after = {
     'in place': loadImage(images.after['in place']),

@@ -8,13 +8,16 @@
  * together (readahead, several programs) would follow one another, and a replay over a slow link would
  * wait for each of them.
  *
- * A record is a text of lines, `at_ms done_ms op offset_bytes size_bytes` parted by tabs, the first one
- * naming the columns; times count from the first access. It is kept beside the image.
+ * It goes on for a while after the system is up, as a trace of the agent does. A record is a text: a
+ * line `up_ms` and when that was; a line that names columns; then a line for each access, `at_ms done_ms
+ * op offset_bytes size_bytes`, all parted by tabs. Times count from the first access. It is kept beside
+ * the image.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { invariant } from '#shared/invariant.ts'
 import { chooseAccelerator } from '#test/support/accelerator.ts'
 import { CACHE_FOLDER, ensureBuilt } from '#test/support/build-cache.ts'
@@ -34,6 +37,12 @@ export interface BootRecipe {
   readonly upPattern: RegExp
 }
 
+export interface BootRecord {
+  /** When somebody could work, since the first access. */
+  readonly upMs: number
+  readonly accesses: readonly BootAccess[]
+}
+
 export interface BootAccess {
   /** Since the first access: when it was asked for, and answered. */
   readonly atMs: number
@@ -43,10 +52,14 @@ export interface BootAccess {
   readonly sizeBytes: number
 }
 
+const UP = 'up_ms'
 const COLUMNS = 'at_ms\tdone_ms\top\toffset_bytes\tsize_bytes'
 
 /** A network between two places of one company. */
 const READ_DELAY_MS = 20
+
+/** The agent records as long after a login is offered. */
+const AFTER_UP_MS = 30_000
 
 /** How much faster a machine thinks than the emulated one that was recorded. */
 export const THINK_DIVISOR = 5
@@ -69,35 +82,48 @@ export function bootRecordPath({ image }: BootRecipe, number: number): string {
 }
 
 /** Boots the image when that was not recorded yet; boots of other numbers are other boots of it. */
-export async function ensureBootRecord(recipe: BootRecipe, number = 1): Promise<BootAccess[]> {
+export async function ensureBootRecord(recipe: BootRecipe, number = 1): Promise<BootRecord> {
   const path = await ensureBuilt(bootRecordPath(recipe, number), async (path) => {
     say(`recording boot ${number} of ${recipe.image}`)
-    const lines = (await recordBoot(recipe)).map(({ atMs, doneMs, op, offsetBytes, sizeBytes }) =>
-      [atMs.toFixed(3), doneMs.toFixed(3), op, offsetBytes, sizeBytes].join('\t'),
-    )
-    await writeFile(path, [COLUMNS, ...lines, ''].join('\n'))
+    await writeFile(path, formatRecord(await recordBoot(recipe)))
   })
   return parseRecord(await readFile(path, 'utf8'))
 }
 
-/** @throws when the text is not a record */
-export function parseRecord(text: string): BootAccess[] {
-  const [head, ...lines] = text.trimEnd().split('\n')
-  invariant(head === COLUMNS, `a record of a boot begins with "${COLUMNS}", not with "${head}"`)
-  return lines.map((line) => {
-    const [atMs, doneMs, op, offsetBytes, sizeBytes] = line.split('\t')
-    invariant(op === 'read' || op === 'write', `an access is read or write: "${line}"`)
-    return {
-      atMs: Number(atMs),
-      doneMs: Number(doneMs),
-      op,
-      offsetBytes: Number(offsetBytes),
-      sizeBytes: Number(sizeBytes),
-    }
-  })
+function formatRecord({ upMs, accesses }: BootRecord): string {
+  const lines = accesses.map(({ atMs, doneMs, op, offsetBytes, sizeBytes }) =>
+    [atMs.toFixed(3), doneMs.toFixed(3), op, offsetBytes, sizeBytes].join('\t'),
+  )
+  return [`${UP}\t${upMs.toFixed(3)}`, COLUMNS, ...lines, ''].join('\n')
 }
 
-async function recordBoot(recipe: BootRecipe): Promise<BootAccess[]> {
+/** @throws when the text is not a record */
+export function parseRecord(text: string): BootRecord {
+  const [up, columns, ...lines] = text.trimEnd().split('\n')
+  const [name, upMs] = up?.split('\t') ?? []
+  invariant(name === UP && columns === COLUMNS, `a record of a boot begins with "${UP}"`)
+  return { upMs: Number(upMs), accesses: lines.map(parseAccess) }
+}
+
+function parseAccess(line: string): BootAccess {
+  const [atMs, doneMs, op, offsetBytes, sizeBytes] = line.split('\t')
+  invariant(op === 'read' || op === 'write', `an access is read or write: "${line}"`)
+  return {
+    atMs: Number(atMs),
+    doneMs: Number(doneMs),
+    op,
+    offsetBytes: Number(offsetBytes),
+    sizeBytes: Number(sizeBytes),
+  }
+}
+
+/** What was asked for before the system was up. */
+export function untilUp({ upMs, accesses }: BootRecord): BootAccess[] {
+  return accesses.filter(({ atMs }) => atMs <= upMs)
+}
+
+async function recordBoot(recipe: BootRecipe): Promise<BootRecord> {
+  let upAtMs = Number.NaN
   await using folder = await createTemporaryFolder()
   const socket = join(folder.path, 'nbd.sock')
   const log = join(folder.path, 'nbd.log')
@@ -112,14 +138,15 @@ async function recordBoot(recipe: BootRecipe): Promise<BootAccess[]> {
       'nbdkit listens',
       async () => (await stat(socket).catch(() => undefined))?.isSocket() ?? false,
     )
-    await bootUntilUp(recipe, socket)
+    upAtMs = await bootUntilUp(recipe, socket)
   } finally {
     await stop(server, 'SIGTERM')
   }
-  return parseLog(await readFile(log, 'utf8'))
+  return parseLog(await readFile(log, 'utf8'), upAtMs)
 }
 
-async function bootUntilUp(recipe: BootRecipe, socket: string): Promise<void> {
+/** Returns the time of the day when the system was up. */
+async function bootUntilUp(recipe: BootRecipe, socket: string): Promise<number> {
   const accelerator = await chooseAccelerator(recipe.kernel)
   const machine = start(
     [
@@ -147,6 +174,9 @@ async function bootUntilUp(recipe: BootRecipe, socket: string): Promise<void> {
   machine.once('exit', () => console.end('QEMU ended'))
   try {
     await console.expect(recipe.upPattern, { timeoutMs: DESKTOP_TIMEOUT_MS })
+    const upAtMs = Date.now()
+    await setTimeout(AFTER_UP_MS)
+    return upAtMs
   } finally {
     await stop(machine, 'SIGKILL')
   }
@@ -176,7 +206,7 @@ const ANSWERED = /^(?<at>\S+ \S+) connection=(?<connection>\d+) \.\.\.(?:Read|Wr
 const SECTOR_BYTES = 512
 
 /** nbdkit's log, of which each request is one line and each answer another. */
-export function parseLog(log: string): BootAccess[] {
+export function parseLog(log: string, upAtMs: number): BootRecord {
   const accesses: (BootAccess & { atMs: number; doneMs: number })[] = []
   const asked = new Map<string, { doneMs: number }>()
   for (const line of log.split('\n')) {
@@ -198,15 +228,17 @@ export function parseLog(log: string): BootAccess[] {
     accesses.push(access)
     asked.set(`${connection} ${id}`, access)
   }
-  return sinceFirst(accesses.slice(accesses.findIndex((it) => it.sizeBytes > SECTOR_BYTES)))
-}
-
-/** Those that were answered: the machine is switched off while it works. */
-function sinceFirst(accesses: readonly BootAccess[]): BootAccess[] {
-  const firstMs = accesses[0]?.atMs ?? 0
-  return accesses
+  // Those that were answered: the machine is switched off while it works.
+  const answered = accesses
+    .slice(accesses.findIndex((it) => it.sizeBytes > SECTOR_BYTES))
     .filter(({ doneMs }) => Number.isFinite(doneMs))
-    .map((it) => ({ ...it, atMs: it.atMs - firstMs, doneMs: it.doneMs - firstMs }))
+  const firstMs = answered[0]?.atMs ?? 0
+  return {
+    upMs: upAtMs - firstMs,
+    accesses: answered.map((it) => {
+      return { ...it, atMs: it.atMs - firstMs, doneMs: it.doneMs - firstMs }
+    }),
+  }
 }
 
 /** Of a date, a time and microseconds, which `Date` does not know. */

@@ -2,7 +2,8 @@
  * The machine that boots: replays a record through NBD. It does nothing before it reads the server's
  * address on stdin, so that its own start is not measured.
  *
- * usage: replay-process.ts RECORD THINK_DIVISOR [IMAGE]; the last line is a ReplayReport
+ * usage: replay-process.ts RECORD up|all THINK_DIVISOR [IMAGE]; the last line is a ReplayReport
+ *   up             until the system is up; or all of the record
  *   THINK_DIVISOR  Infinity for no thinking
  *   IMAGE          every byte is compared with it
  */
@@ -10,7 +11,7 @@ import { once } from 'node:events'
 import { openSync, readFileSync, readSync } from 'node:fs'
 import { invariant } from '#shared/invariant.ts'
 import { NbdReader, type PieceSink } from './nbd-reader.ts'
-import { parseRecord } from './record-boot.ts'
+import { parseRecord, untilUp } from './record-boot.ts'
 import { type ReplayResult, replay } from './replay.ts'
 import { plannedBytes, planReplay } from './replay-plan.ts'
 import { say } from './report.ts'
@@ -27,9 +28,11 @@ export interface ReplayReport extends ReplayResult {
 if (import.meta.main) await run()
 
 async function run(): Promise<void> {
-  const [recordPath, thinkDivisor, imagePath] = process.argv.slice(2)
-  invariant(recordPath && thinkDivisor, 'RECORD THINK_DIVISOR')
-  const plan = planReplay(parseRecord(readFileSync(recordPath, 'utf8')), Number(thinkDivisor))
+  const [recordPath, until, thinkDivisor, imagePath] = process.argv.slice(2)
+  invariant(recordPath && until && thinkDivisor, 'RECORD up|all THINK_DIVISOR')
+  const record = parseRecord(readFileSync(recordPath, 'utf8'))
+  const accesses = until === 'all' ? record.accesses : untilUp(record)
+  const plan = planReplay(accesses, Number(thinkDivisor))
   const comparison = imagePath === undefined ? undefined : compareWith(imagePath)
   say('ready')
   const [line] = (await once(process.stdin, 'data')) as [Buffer]

@@ -130,7 +130,7 @@ export class Stand implements AsyncDisposable {
   async #startMachine(what: 'current' | Update, options: RunOptions): Promise<BenchProcess> {
     const { site, link } = this
     const image = options.verify === true ? [site.imagePath(what)] : []
-    const args = [site.recordPath(what), String(options.thinkDivisor), ...image]
+    const args = [site.recordPath(what), 'up', String(options.thinkDivisor), ...image]
     const program = benchProgram('replay-process.ts', args)
     const machine = await BenchProcess.start(link.client.command(program))
     await machine.line()

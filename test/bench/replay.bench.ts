@@ -13,7 +13,7 @@ import { BENCH_SYSTEMS, type BenchSystem } from './bench-images.ts'
 import { BenchSite } from './bench-site.ts'
 import { GBIT, Link, type LinkShape, linkName, MBIT } from './link.ts'
 import { BANDWIDTHS, ROUND_TRIPS_MS } from './link-shapes.ts'
-import { parseRecord, THINK_DIVISOR } from './record-boot.ts'
+import { parseRecord, THINK_DIVISOR, untilUp } from './record-boot.ts'
 import { REPLAY_PEERS } from './replay-peers.ts'
 import { OURS, type Run, type RunOptions, Stand, type Subject } from './replay-runs.ts'
 import { type Goal, median, reportGoals, say } from './report.ts'
@@ -151,7 +151,7 @@ async function measureSystem(system: BenchSystem): Promise<void> {
   await using site = await BenchSite.prepare(system)
   const image = site.imagePath('current')
   const record = parseRecord(readFileSync(site.recordPath('current'), 'utf8'))
-  limitSeconds[system] = (touchedBytes(image, record) * 8) / slow.bitsPerSecond
+  limitSeconds[system] = (touchedBytes(image, untilUp(record)) * 8) / slow.bitsPerSecond
   await verify(site)
   say(formatHead(system))
   const cells = [...GOAL_CELLS[system], ...(options.full ? FULL_CELLS : [])]

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { parseLog, parseRecord } from '#test/bench/record-boot.ts'
+import { parseLog, parseRecord, untilUp } from '#test/bench/record-boot.ts'
 
 /** As nbdkit 1.32 writes it. */
 const LOG = `2026-11-26 00:09:31.000100 connection=1 Connect export="" tls=0 size=0x40000000
@@ -21,24 +21,29 @@ const ACCESSES = [
 
 describe('parseLog()', () => {
   it('takes what was answered, from the first read that is no firmware’s', () => {
-    const rounded = parseLog(LOG).map((it) => ({
+    const { upMs, accesses } = parseLog(LOG, Date.UTC(2026, 10, 26, 0, 10, 0, 20))
+    const rounded = accesses.map((it) => ({
       ...it,
       atMs: Math.round(it.atMs * 1000) / 1000,
       doneMs: Math.round(it.doneMs * 1000) / 1000,
     }))
     assert.deepEqual(rounded, ACCESSES)
+    assert.equal(Math.round(upMs * 10) / 10, 20.5)
   })
 })
 
 describe('parseRecord()', () => {
   const lines = [
+    'up_ms\t0.500',
     'at_ms\tdone_ms\top\toffset_bytes\tsize_bytes',
     '0.000\t20.000\tread\t0\t4096',
     '1.000\t1.250\twrite\t4096\t8192',
   ]
 
   it('returns what was recorded', () => {
-    assert.deepEqual(parseRecord(`${lines.join('\n')}\n`), ACCESSES)
+    const record = parseRecord(`${lines.join('\n')}\n`)
+    assert.deepEqual(record, { upMs: 0.5, accesses: ACCESSES })
+    assert.deepEqual(untilUp(record), ACCESSES.slice(0, 1))
   })
 
   it('refuses a text of other columns', () => {
