@@ -30,6 +30,8 @@ export class BatchCollector {
   #fill: Batch | undefined
   /** Sealed, in order. */
   #sealed: Batch[] = []
+  /** Segments nothing is added to any more, until they are finished. */
+  readonly #ended: HeadSegment[] = []
 
   /** `sequence` is the highest of any segment; `onHead` is called with each that is begun. */
   constructor(sequence: number, onHead: (head: HeadSegment) => void) {
@@ -52,6 +54,12 @@ export class BatchCollector {
   /** The sealed batch that is to be written next. */
   get first(): Batch | undefined {
     return this.#sealed[0]
+  }
+
+  /** The segment that has ended and is on the disk, but for its index. */
+  get ended(): HeadSegment | undefined {
+    const [head] = this.#ended
+    return this.#sealed[0]?.head === head ? undefined : head
   }
 
   /** Everything that is not on the disk. */
@@ -96,9 +104,15 @@ export class BatchCollector {
     if (batch !== undefined) this.#buffers.push(batch.buffer)
   }
 
+  /** The ended segment has its index. */
+  finished(): void {
+    this.#ended.shift()
+  }
+
   /** Nothing more is going to be written. The buffers may still be on their way. */
   abandon(): void {
     this.#sealed = []
+    this.#ended.length = 0
     this.#fill = undefined
     this.#head = undefined
   }
@@ -125,8 +139,7 @@ export class BatchCollector {
     const head = this.#head
     if (head === undefined) return
     this.seal()
-    // The writer learns of the end by the head that is no longer this one.
-    head.isEnded = true
+    this.#ended.push(head)
     this.#head = undefined
     this.#beginNext()
   }

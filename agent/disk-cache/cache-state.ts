@@ -1,4 +1,5 @@
 /** Keeps the cache's memory of itself on the disk: the state in two pages in turn, and the use table. */
+import { MiB } from '#shared/units.ts'
 import type { CacheDevice } from './cache-device.ts'
 import {
   PAGE_BYTES,
@@ -14,6 +15,15 @@ import { encodeUses } from './uses-page.ts'
 import type { WriteBudget } from './write-budget.ts'
 
 const HOUR_MS = 3_600_000
+
+/** Written since the state was: then it is time again. */
+const STATE_DUE_BYTES: number = MiB
+
+/**
+ * What may be written from a state that is durable to the loss of power: two segments with their
+ * indexes, for each state is synced with the segment that follows it.
+ */
+const RESERVE_BYTES: number = 2 * SEGMENT_BYTES + 2 * STATE_DUE_BYTES
 
 export interface CacheStateOptions {
   readonly device: CacheDevice
@@ -33,6 +43,7 @@ export class CacheStateKeeper {
   #sequence: number
   #segmentsUsed: number
   #writtenBytes: number
+  #writtenBytesSaved = 0
 
   constructor(options: CacheStateOptions) {
     const { state, index, now } = options
@@ -50,8 +61,9 @@ export class CacheStateKeeper {
     return state.clock + 1 + Math.floor((now() - this.#openedMs) / HOUR_MS)
   }
 
-  get segmentsUsed(): number {
-    return this.#segmentsUsed
+  /** Whether so much was written that a loss of power now would win budget. */
+  get isStateDue(): boolean {
+    return this.#writtenBytes - this.#writtenBytesSaved >= STATE_DUE_BYTES
   }
 
   /** Counts what is written, and takes from the budget what was not taken before. */
@@ -70,12 +82,13 @@ export class CacheStateKeeper {
     const { device, cacheId, budget, index } = this.#options
     this.#sequence += 1
     this.wrote(PAGE_BYTES)
+    this.#writtenBytesSaved = this.#writtenBytes
     const page = encodeState(
       {
         sequence: this.#sequence,
         clock: this.clock,
-        // A machine that loses power in the next segment must not be given it again.
-        budgetLeftBytes: Math.max(0, budget.leftBytes - (isClean ? 0 : SEGMENT_BYTES)),
+        // A machine that loses power before the next state must not be given it again.
+        budgetLeftBytes: Math.max(0, budget.leftBytes - (isClean ? 0 : RESERVE_BYTES)),
         segmentsUsed: this.#segmentsUsed,
         objects: index.size,
         writtenBytes: this.#writtenBytes,

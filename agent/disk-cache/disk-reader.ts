@@ -36,11 +36,14 @@ export class DiskReader {
    * when they cannot be had.
    */
   async read(position: number, length: number, use: (bytes: Buffer) => void): Promise<boolean> {
-    while (this.#reading >= READS_MAX) {
-      if (!this.#mayTry()) return false
+    while (this.#reading >= READS_MAX && this.#mayTry()) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve))
     }
-    if (!this.#mayTry()) return false
+    if (!this.#mayTry()) {
+      // Nor need those who wait for their turn.
+      this.#wakeAll()
+      return false
+    }
     const buffer = this.#buffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES_MAX)
     const bytes = buffer.subarray(0, length)
     this.#reading += 1

@@ -35,8 +35,6 @@ export interface HeadSegment {
   entries: number
   /** Entries that are on the disk. */
   indexedEntries: number
-  /** Nothing is added to it any more. */
-  isEnded: boolean
 }
 
 /** Records that are written together. */
@@ -58,7 +56,6 @@ export function beginSegment(segment: number, sequence: number): HeadSegment {
     unit: 0,
     entries: 0,
     indexedEntries: 0,
-    isEnded: false,
   }
 }
 

@@ -21,6 +21,12 @@ const USES_MS = 3_600_000
 
 type OnObject = (index: number, object: CachedObject | undefined) => void
 
+interface Reading {
+  readonly hashes: readonly Uint8Array[]
+  readonly onObject: OnObject
+  readonly moved: number[]
+}
+
 export interface LogDiskCacheOptions {
   readonly parts: CacheParts
   readonly reader: DiskReader
@@ -78,16 +84,14 @@ export class LogDiskCache implements DiskCache {
   }
 
   async read(hashes: readonly Uint8Array[], onObject: OnObject): Promise<void> {
-    const wanted: Wanted[] = []
-    for (const [index, hash] of hashes.entries()) {
-      const place = this.#isClosed ? undefined : this.#use(hash)
-      const record = place && this.#writer.find(place)
-      if (record !== undefined) onObject(index, readRecord(record, hash))
-      else if (place !== undefined) wanted.push({ ...place, index })
-      else onObject(index, undefined)
+    let reading: Reading = { hashes, onObject, moved: [] }
+    let indexes = hashes.map((_, index) => index)
+    // What was moved while it was read is read where it is now.
+    while (indexes.length > 0) {
+      reading = { ...reading, moved: [] }
+      await this.#readOnce(indexes, reading)
+      indexes = reading.moved
     }
-    const runs = planRuns(wanted)
-    await Promise.all(runs.map(async (run) => await this.#readRun(run, hashes, onObject)))
   }
 
   keep(hash: Uint8Array, object: CachedObject): boolean {
@@ -144,43 +148,54 @@ export class LogDiskCache implements DiskCache {
     return place
   }
 
+  async #readOnce(indexes: readonly number[], reading: Reading): Promise<void> {
+    const { hashes, onObject } = reading
+    const wanted: Wanted[] = []
+    for (const index of indexes) {
+      const hash = hashes[index]
+      const place = this.#isClosed || hash === undefined ? undefined : this.#use(hash)
+      const record = place && this.#writer.find(place)
+      if (record !== undefined && hash !== undefined) onObject(index, readRecord(record, hash))
+      else if (place !== undefined) wanted.push({ ...place, index })
+      else onObject(index, undefined)
+    }
+    await Promise.all(planRuns(wanted).map(async (run) => await this.#readRun(run, reading)))
+  }
+
   /** One block that cannot be read must not cost its neighbors: then each by itself. */
-  async #readRun(run: ReadRun, hashes: readonly Uint8Array[], onObject: OnObject): Promise<void> {
+  async #readRun(run: ReadRun, reading: Reading): Promise<void> {
     const { layout, health } = this.#parts
-    const isRead = await this.#reader.read(layout.dataOffset + run.offset, run.length, (bytes) => {
-      for (const object of run.objects) this.#give(object, run, bytes, hashes, onObject)
+    const { offset, length, objects } = run
+    const isRead = await this.#reader.read(layout.dataOffset + offset, length, (bytes) => {
+      for (const object of objects) this.#give(object, run, bytes, reading)
     })
     if (isRead) return
-    if (run.objects.length > 1 && health.isReadable && !health.isStalled) {
-      await Promise.all(
-        run.objects.flatMap((object) =>
-          planRuns([object]).map(async (each) => await this.#readRun(each, hashes, onObject)),
-        ),
-      )
+    if (objects.length > 1 && health.isReadable && !health.isStalled) {
+      const each = objects.flatMap((object) => planRuns([object]))
+      await Promise.all(each.map(async (one) => await this.#readRun(one, reading)))
       return
     }
-    for (const { index } of run.objects) {
-      const hash = hashes[index]
+    for (const { index } of objects) {
+      const hash = reading.hashes[index]
       // A hole in the disk is one for ever, a disk that does not answer now may do so later.
       if (hash !== undefined && !health.isStalled) this.forget(hash)
-      onObject(index, undefined)
+      reading.onObject(index, undefined)
     }
   }
 
-  #give(
-    object: Wanted,
-    run: ReadRun,
-    bytes: Buffer,
-    hashes: readonly Uint8Array[],
-    onObject: OnObject,
-  ): void {
+  #give(object: Wanted, run: ReadRun, bytes: Buffer, reading: Reading): void {
+    const hash = reading.hashes[object.index]
+    if (hash === undefined) return
+    const { index } = this.#parts
+    if (!index.isAt(hash, object)) {
+      // It may have been written over while it was read.
+      if (index.get(hash) === undefined) reading.onObject(object.index, undefined)
+      else reading.moved.push(object.index)
+      return
+    }
     const from = object.location * UNIT_BYTES - run.offset
-    const record = bytes.subarray(from, from + object.units * UNIT_BYTES)
-    const hash = hashes[object.index]
-    // While it was read it may have been written over.
-    const isThere = hash !== undefined && this.#parts.index.isAt(hash, object)
-    const found = isThere ? readRecord(record, hash) : undefined
-    if (isThere && found === undefined) this.forget(hash)
-    onObject(object.index, found)
+    const found = readRecord(bytes.subarray(from, from + object.units * UNIT_BYTES), hash)
+    if (found === undefined) this.forget(hash)
+    reading.onObject(object.index, found)
   }
 }

@@ -168,6 +168,7 @@ export class SegmentWriter {
     if (!this.#parts.health.isWritable) return false
     return (
       this.#collector.first !== undefined ||
+      this.#collector.ended !== undefined ||
       this.#isFlushDue ||
       this.#isUsesDue ||
       this.#mayPrepare()
@@ -188,14 +189,11 @@ export class SegmentWriter {
 
   async #step(): Promise<void> {
     if (!this.#isSettled) return await this.#settle()
+    const { ended } = this.#collector
+    if (ended !== undefined) return await this.#finish(ended)
     if (this.#mayPrepare()) return await this.#prepareNext()
     if (this.#collector.first !== undefined) return await this.#writeFirst()
-    if (this.#isFlushDue) {
-      this.#isFlushDue = false
-      const { head } = this.#collector
-      if (head !== undefined) await this.#writeIndex(head)
-      return
-    }
+    if (this.#isFlushDue) return await this.#writeFlushed()
     this.#isUsesDue = false
     await this.#parts.keeper.saveUses()
   }
@@ -206,11 +204,18 @@ export class SegmentWriter {
     this.#isSettled = true
   }
 
+  async #writeFlushed(): Promise<void> {
+    this.#isFlushDue = false
+    const { head } = this.#collector
+    if (head !== undefined) await this.#writeIndex(head)
+    if (this.#parts.keeper.isStateDue) await this.#parts.keeper.saveState(false)
+  }
+
   /** Not before the segments ahead of the head are finished: their syncs come first. */
   #mayPrepare(): boolean {
     if (this.#collector.hasNext || this.#isFull) return false
-    const { first, head } = this.#collector
-    return first === undefined || first.head === head
+    const { first, head, ended } = this.#collector
+    return ended === undefined && (first === undefined || first.head === head)
   }
 
   async #writeFirst(): Promise<void> {
@@ -222,12 +227,11 @@ export class SegmentWriter {
     await device.write(bytes, offset)
     keeper.wrote(bytes.length, batch.usedUnits * UNIT_BYTES)
     this.#collector.written()
-    const { head } = batch
-    if (head.isEnded && this.#collector.first?.head !== head) await this.#finish(head)
   }
 
   async #finish(head: HeadSegment): Promise<void> {
     await this.#writeIndex(head)
+    this.#collector.finished()
     this.#parts.index.segments.setBusy(head.segment, false)
   }
 
