@@ -15,12 +15,12 @@ import { createInterface } from 'node:readline'
 import { type Overlay, type OverlayStats, openOverlay } from '#agent/block/open-overlay.ts'
 import { RAM_TIER_BYTES_DEFAULT } from '#agent/block/ram-tier.ts'
 import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
-import type { DiskCache } from '#agent/disk-cache/disk-cache.ts'
+import { LateDiskCache } from '#agent/disk-cache/late-disk-cache.ts'
 import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
+import { DiskCopy } from '#agent/fetch/disk-copy.ts'
 import { NbdServer } from '#agent/node-nbd/index.ts'
 import { verifiedRoot } from '#agent/session/opened-version.ts'
 import { invariant } from '#shared/invariant.ts'
-import { SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
 import { GiB } from '#shared/units.ts'
 import { createSession, type TestSession } from '#test/support/agent-session.ts'
 import { say } from './report.ts'
@@ -41,6 +41,7 @@ export interface AgentOptions {
 
 export interface AgentStats {
   readonly overlay: OverlayStats
+  readonly localCopy: ReturnType<DiskCopy['status']>
   readonly versionId: string
   /** Payload of the server's messages. */
   readonly messageBytes: number
@@ -56,14 +57,16 @@ interface Running {
   readonly overlay: Overlay
   readonly server: NbdServer
   readonly versionId: string
-  readonly diskCache: DiskCache | undefined
+  readonly localCopy: DiskCopy
+  readonly complete: Promise<void>
 }
 
 if (import.meta.main) await run()
 
 async function run(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as AgentOptions
-  const diskCache = options.cachePath === undefined ? undefined : await openCache(options.cachePath)
+  const diskCache = new LateDiskCache()
+  if (options.cachePath !== undefined) await joinCache(diskCache, options.cachePath)
   let running: Running | undefined
   process.on('SIGTERM', () => void end(running).then(() => process.exit()))
   say('ready')
@@ -79,14 +82,15 @@ async function run(): Promise<void> {
       say('{}')
     }
     if (command === 'hydrate') {
-      await hydrate(running)
+      running.localCopy.hydrate({ mode: 'run', rateBytesPerSecond: 0 })
+      await running.complete
       say('{}')
     }
     if (command === 'stats') say(JSON.stringify(statsOf(running)))
   }
 }
 
-async function start(options: AgentOptions, diskCache: DiskCache | undefined): Promise<Running> {
+async function start(options: AgentOptions, diskCache: LateDiskCache): Promise<Running> {
   const { host, port, pin, vdisk, isBoot, folder } = options
   const session = createSession(
     { port, pin },
@@ -94,12 +98,18 @@ async function start(options: AgentOptions, diskCache: DiskCache | undefined): P
       servers: [{ host, port }],
       bootId: randomBytes(16).toString('hex'),
       facts: { macs: [options.mac] },
-      // As the product decides it.
-      ...(!(isBoot && diskCache === undefined) && { firstPushBytes: () => 0 }),
+      // As the agent decides it.
+      ...(!(isBoot && diskCache.stats().usedBytes === 0) && { firstPushBytes: () => 0 }),
     },
   )
   session.start()
   const opened = await session.open({ vdisk }, new AbortController().signal)
+  const complete = Promise.withResolvers<void>()
+  const localCopy = new DiskCopy({
+    diskCache,
+    versionBytes: opened.storedBytes,
+    onComplete: (isComplete) => isComplete && complete.resolve(),
+  })
   const overlay = await openOverlay({
     root: verifiedRoot(opened, pin),
     versionId: opened.versionId,
@@ -115,39 +125,29 @@ async function start(options: AgentOptions, diskCache: DiskCache | undefined): P
     socketPath: socketPath(options),
     exports: [{ ...overlay.device, name: '', description: '' }],
   })
-  return { session, overlay, server, versionId: opened.versionId, diskCache }
+  localCopy.begin(overlay.background, opened.hydration)
+  const { versionId } = opened
+  return { session, overlay, server, versionId, localCopy, complete: complete.promise }
 }
 
 function socketPath({ folder }: AgentOptions): string {
   return `${folder}/agent.sock`
 }
 
-async function openCache(path: string): Promise<DiskCache> {
-  return await openDiskCache({
+async function joinCache(diskCache: LateDiskCache, path: string): Promise<void> {
+  const cache = await openDiskCache({
     device: await FileCacheDevice.open(path),
     onProblem: (problem) => say(`problem ${problem}`),
     hasServer: () => true,
   })
+  await diskCache.join(cache)
 }
 
-async function hydrate({ overlay: { background }, diskCache }: Running): Promise<void> {
-  invariant(diskCache !== undefined, 'there is a local disk')
-  for (let position = 0; position < background.leafCount; position += 1) {
-    const leaf = await background.leaf(position)
-    for (let at = 0; at < (leaf?.extentCount ?? 0); at += 1) {
-      const { firstBlock, blocks, hash } = leaf?.extent(at) ?? {}
-      if (firstBlock === undefined || blocks === undefined || hash === undefined) continue
-      const place = { firstBlock: position * SPAN_BLOCKS + firstBlock, blocks, hash }
-      // It keeps nothing while its disk is busy.
-      while (!diskCache.has(hash)) await background.keep(place)
-    }
-  }
-}
-
-function statsOf({ overlay, session, versionId }: Running): AgentStats {
+function statsOf({ overlay, session, versionId, localCopy }: Running): AgentStats {
   const { user, system } = process.cpuUsage()
   return {
     overlay: overlay.stats(),
+    localCopy: localCopy.status(),
     versionId,
     messageBytes: session.wireBytesReceived,
     cpuSeconds: (user + system) / 1e6,
@@ -159,6 +159,6 @@ async function end(running: Running | undefined): Promise<void> {
   if (running === undefined) return
   await running.server.close()
   await running.overlay.close()
-  await running.diskCache?.close()
+  await running.localCopy.close()
   await running.session.bye('poweroff')
 }

@@ -69,6 +69,16 @@ export class NetworkNamespace implements AsyncDisposable {
     return { received: counters[0] ?? Number.NaN, sent: counters[8] ?? Number.NaN }
   }
 
+  /**
+   * What the TCP connections with a port of another host have moved so far, in both directions, with
+   * TLS and all above it, without headers below.
+   */
+  async tcpBytes(port: number): Promise<number> {
+    const shown = await this.runScript('ss --no-header --tcp --info "dport = :$1"', [String(port)])
+    const moved = shown.matchAll(/\bbytes_(?:sent|received):(?<bytes>\d+)/g)
+    return [...moved].reduce((sum, { groups }) => sum + Number(groups?.['bytes']), 0)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return
     this.#holder.kill('SIGKILL')
