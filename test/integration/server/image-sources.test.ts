@@ -106,6 +106,16 @@ describe('openImage()', { timeout: 120_000 }, () => {
     })
   }
 
+  it('takes a disk for raw that only ends like a VHD', async () => {
+    const footer = Buffer.alloc(512)
+    footer.write('conectix')
+    footer.writeUInt32BE(2, 60)
+    footer.writeBigUInt64BE(BigInt(IMAGE_BYTES - 512), 48)
+    const alike = Buffer.concat([bytes.subarray(0, -512), footer])
+    await writeFile(path('alike.img'), alike)
+    assert.ok((await take({ path: path('alike.img') })).content.equals(alike))
+  })
+
   it('reads what comes through a pipe, raw or not, in any pieces', async () => {
     const qcow2 = path('piped.qcow2')
     await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2])
