@@ -2,7 +2,7 @@
 import type { CachedObject, DiskCache, DiskCacheStats } from '#agent/disk-cache/disk-cache.ts'
 
 export class MemoryDiskCache implements DiskCache {
-  readonly taking = 'now'
+  taking: DiskCache['taking'] = 'now'
   losses = 0
   readonly #objects = new Map<string, CachedObject>()
   #isHanging = false
@@ -44,6 +44,7 @@ export class MemoryDiskCache implements DiskCache {
   }
 
   keep(hash: Uint8Array, { encoding, rawBytes, payload }: CachedObject): boolean {
+    if (this.taking !== 'now') return false
     this.#objects.set(nameOf(hash), { encoding, rawBytes, payload: Uint8Array.from(payload) })
     return true
   }
@@ -54,6 +55,7 @@ export class MemoryDiskCache implements DiskCache {
 
   forget(hash: Uint8Array): void {
     this.#forgotten += 1
+    this.losses += 1
     this.#objects.delete(nameOf(hash))
   }
 
