@@ -20,6 +20,8 @@ export interface UmlOptions {
   /** Program and arguments; none of them may contain a space. */
   readonly command: readonly string[]
   readonly memoryMiB?: number
+  /** A file that is its disk, `ubda`. */
+  readonly diskPath?: string
 }
 
 /** Node with a small heap and a few workers, and a RAM disk beside it. */
@@ -88,6 +90,7 @@ function umlArguments(options: UmlOptions, folder: string): string[] {
     'con=null',
     'con0=null,fd:1',
     'panic=-1',
+    ...(options.diskPath === undefined ? [] : [`ubda=${options.diskPath}`]),
     `init=${INIT}`,
     '--',
     ...options.command,
