@@ -4,16 +4,26 @@
  * from where it is.
  */
 import type { Duplex } from 'node:stream'
+import { KiB } from '#shared/units.ts'
+
+/**
+ * Node keeps for each TLS connection as much memory as its largest write needed: a client that is idle
+ * after its boot costs 138 KiB with 64 KiB, 197 with 96 KiB and 224 with 160 KiB. Larger writes would
+ * save some 5 % of processor time.
+ */
+const WRITE_BYTES_MAX: number = 64 * KiB
 
 interface Waiting {
-  readonly messages: Uint8Array
-  readonly sent: () => void
+  /** Not empty. */
+  readonly piece: Uint8Array
+  /** With the last piece of what was written together. */
+  readonly sent: (() => void) | undefined
 }
 
 export class SessionWriter {
   readonly #stream: Duplex
   readonly #waiting: Waiting[] = []
-  #waitingBytes = 0
+  #bufferedBytes = 0
   #writing: Waiting | undefined
 
   constructor(stream: Duplex) {
@@ -22,25 +32,30 @@ export class SessionWriter {
 
   /** Bytes that the network layer has not taken yet. */
   get bufferedBytes(): number {
-    return this.#waitingBytes
+    return this.#bufferedBytes
   }
 
   write(messages: Uint8Array, sent: () => void): void {
-    this.#waitingBytes += messages.length
-    this.#waiting.push({ messages, sent })
+    this.#bufferedBytes += messages.length
+    for (let begin = 0; begin < messages.length; begin += WRITE_BYTES_MAX) {
+      const end = begin + WRITE_BYTES_MAX
+      const isLast = end >= messages.length
+      const piece = messages.subarray(begin, end)
+      this.#waiting.push({ piece, sent: isLast ? sent : undefined })
+    }
     if (this.#writing === undefined) this.#writeNext()
   }
 
   /** Hands over all that waits, so that somebody else may write to the stream behind it. */
   flush(): void {
     for (const waiting of this.#waiting.splice(0)) {
-      this.#stream.write(waiting.messages, () => this.#done(waiting))
+      this.#stream.write(waiting.piece, () => this.#done(waiting))
     }
   }
 
   #writeNext(): void {
     this.#writing = this.#waiting.shift()
-    if (this.#writing !== undefined) this.#stream.write(this.#writing.messages, this.#written)
+    if (this.#writing !== undefined) this.#stream.write(this.#writing.piece, this.#written)
   }
 
   /** Also after a failure: `close` of the connection tells. */
@@ -51,8 +66,8 @@ export class SessionWriter {
     this.#done(written)
   }
 
-  #done({ messages, sent }: Waiting): void {
-    this.#waitingBytes -= messages.length
-    sent()
+  #done({ piece, sent }: Waiting): void {
+    this.#bufferedBytes -= piece.length
+    sent?.()
   }
 }
