@@ -1,9 +1,9 @@
 #!/bin/sh
 # shellcheck shell=dash
-# bootwire-agent: in the initramfs, and in the running system as /run/initramfs/bin/bootwire-agent,
-# where it runs on the initramfs' own Node and libraries, whatever the system has.
+# bootwire-agent: in the initramfs, and in the running system as /run/initramfs/bootwire-agent, where it runs on the initramfs' own Node and libraries, whatever the system has.
 folder=$(cd "$(dirname "$0")" && pwd -P) || exit
 root=${folder%/usr/bin}
+root=${root%/}
 set -- "$root/lib/bootwire/agent/bootwire-agent.cjs" "$@"
 if [ -z "$root" ]; then
     exec /bin/node "$@"

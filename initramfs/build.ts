@@ -128,6 +128,8 @@ async function packOurs(tree: string): Promise<string> {
   for (const [script, path] of Object.entries(SCRIPTS)) {
     await copyTo(join(HERE, script), join(tree, path))
   }
+  // Short, for who types it on a running client: /run/initramfs/bootwire-agent.
+  await symlink('usr/bin/bootwire-agent', join(tree, 'bootwire-agent'))
   const archive = `${tree}.img`
   await pack(tree, LEVEL_OURS, archive)
   return archive

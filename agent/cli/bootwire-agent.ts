@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * `bootwire-agent`: what can be done on a client by hand, in the shell of its initramfs or while it
- * runs (/run/initramfs/bin/bootwire-agent), and on any other machine that has Node.
+ * runs (/run/initramfs/bootwire-agent), and on any other machine that has Node.
  */
 import { parseArgs } from 'node:util'
 import { BootwireError, describeError } from '#shared/errors.ts'
