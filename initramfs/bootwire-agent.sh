@@ -1,6 +1,7 @@
 #!/bin/sh
 # shellcheck shell=dash
-# bootwire-agent: in the initramfs, and in the running system as /run/initramfs/bootwire-agent, where it runs on the initramfs' own Node and libraries, whatever the system has.
+# bootwire-agent: in the initramfs, and in the running system as /run/initramfs/bootwire-agent, where
+# it runs on the initramfs' own Node and libraries, whatever the system has.
 folder=$(cd "$(dirname "$0")" && pwd -P) || exit
 root=${folder%/usr/bin}
 root=${root%/}

@@ -3,11 +3,8 @@
  * left alone until it answers; one that fails again and again is given up. Each is told once.
  */
 
-/** A bad block or two is a disk's everyday life, and costs the objects there. */
+/** A bad block or two is a disk's everyday life, and costs the objects there; nothing but errors is its end. */
 const READ_ERRORS_MAX = 16
-
-/** A disk that stood still this often (an idle one may take 10 s to spin up) is in nobody's way any more. */
-const STALLS_MAX = 5
 
 export class CacheHealth {
   readonly #onProblem: (problem: string) => void
@@ -16,7 +13,7 @@ export class CacheHealth {
   #isWritable = true
   #isStalled = false
   #readErrors = 0
-  #stalls = 0
+  #hasStalled = false
 
   /** `onProblem` is called once for each thing that gets worse, with a sentence. */
   constructor(onProblem: (problem: string) => void) {
@@ -58,20 +55,23 @@ export class CacheHealth {
     this.#say(`The local disk cache cannot be written and keeps nothing new: ${textOf(error)}`)
   }
 
+  /** A disk that was idle may take 10 s to spin up: it is asked again when it has answered. */
   stalled(error: unknown): void {
-    if (this.#isStalled || !this.#isReadable) return
+    if (this.#isStalled) return
     this.#isStalled = true
-    this.#stalls += 1
-    if (this.#stalls >= STALLS_MAX) this.#isReadable = false
-    // Once: what comes and goes would be told without end.
-    if (this.#stalls === 1 || !this.#isReadable) {
-      this.#say(`The local disk cache is not used: ${textOf(error)}`)
-    }
+    const problem = `The local disk cache is not used: ${textOf(error)}`
+    if (this.#hasStalled) this.#problem = problem
+    else this.#say(problem)
+    this.#hasStalled = true
   }
 
   /** It answered after all. */
-  recovered(): void {
+  answered(): void {
     this.#isStalled = false
+  }
+
+  readWorked(): void {
+    this.#readErrors = 0
   }
 
   #say(problem: string): void {

@@ -56,6 +56,7 @@ export class DiskReader {
       if (!(error instanceof DiskHangs)) this.#buffers.push(buffer)
       return false
     }
+    this.#options.health.readWorked()
     use(bytes)
     this.#buffers.push(buffer)
     return true
@@ -82,7 +83,7 @@ export class DiskReader {
 
   #ended(): void {
     this.#reading -= 1
-    this.#options.health.recovered()
+    this.#options.health.answered()
     this.#waiting.shift()?.()
   }
 

@@ -7,6 +7,7 @@ import { invariant } from '#shared/invariant.ts'
 import { HASH_BYTES } from '#shared/manifest/content-hash.ts'
 import { SEGMENT_BYTES, UNIT_BYTES } from './cache-layout.ts'
 import type { CacheParts } from './cache-parts.ts'
+import { withDeadline } from './deadline.ts'
 import type { CachedObject, DiskCache, DiskCacheStats } from './disk-cache.ts'
 import type { DiskReader } from './disk-reader.ts'
 import type { Place } from './object-table.ts'
@@ -18,6 +19,9 @@ import type { SegmentWriter } from './segment-writer.ts'
 /** What a boot used is known soon, for machines that are switched off at the wall; then by the hour. */
 const FIRST_USES_MS = 300_000
 const USES_MS = 3_600_000
+
+/** Less than a machine that is switched off gives its agent. */
+const CLOSE_DEADLINE_MS = 5_000
 
 type OnObject = (index: number, object: CachedObject | undefined) => void
 
@@ -126,7 +130,8 @@ export class LogDiskCache implements DiskCache {
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#usesTimer)
-    await this.#writer.close()
+    // What is not written by then is fetched again; nobody waits for a disk to go home.
+    await withDeadline(this.#writer.close(), CLOSE_DEADLINE_MS).catch(() => undefined)
     // A disk that hangs takes the descriptor with it.
     if (!this.#parts.health.isStalled) await this.#parts.device.close().catch(() => undefined)
   }

@@ -100,14 +100,17 @@ export class Hydration {
     try {
       for (;;) {
         await this.#mayRun()
-        await this.#count()
+        if (!this.#isCounted || this.#lossesCounted !== this.#options.cache.losses) {
+          await this.#count()
+        }
         const isDone = await this.#fill()
         if (isDone) await this.#untilLost()
         else await this.#pause(this.#times.retryMs)
       }
     } catch (error) {
       const isEnd = error instanceof Error && error.name === 'AbortError'
-      if (!isEnd && !this.#stop.signal.aborted) throw error
+      // A mistake of ours in what nobody waits for must not take the root along.
+      if (!isEnd) process.stderr.write(`hydration ended: ${String(error)}\n`)
     }
   }
 
@@ -149,6 +152,8 @@ export class Hydration {
   /** Fetches what is missing. Returns whether nothing is any more. */
   async #fill(): Promise<boolean> {
     const { fetcher, cache } = this.#options
+    if (this.#missingBlocks.some((blocks) => blocks > 0) && !(await this.#untilTaking()))
+      return false
     let isWhole = true
     for (let position = 0; position < fetcher.leafCount; position += 1) {
       if ((this.#missingBlocks[position] ?? 0) > 0) {
