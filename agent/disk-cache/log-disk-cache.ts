@@ -130,9 +130,12 @@ export class LogDiskCache implements DiskCache {
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#usesTimer)
-    // What is not written by then is fetched again; nobody waits for a disk to go home.
-    await withDeadline(this.#writer.close(), CLOSE_DEADLINE_MS).catch(() => undefined)
-    // A disk that hangs takes the descriptor with it.
+    try {
+      // What is not written by then is fetched again; nobody waits for a disk to go home.
+      await withDeadline(this.#writer.close(), CLOSE_DEADLINE_MS)
+    } catch {
+      return // who hangs has the descriptor
+    }
     if (!this.#parts.health.isStalled) await this.#parts.device.close().catch(() => undefined)
   }
 
