@@ -26,7 +26,7 @@ import {
 } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import { BLOCK_BYTES } from '../block/block-size.ts'
-import { ChunkDecoder, type Encoded } from '../block/chunk-decoder.ts'
+import { ChunkDecoder, type Encoded } from '#shared/chunk/chunk-decoder.ts'
 import type { RamTier } from '../block/ram-tier.ts'
 import { ReadClock } from '../block/read-clock.ts'
 import type { CachedObject, DiskCache } from '../disk-cache/disk-cache.ts'

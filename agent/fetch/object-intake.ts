@@ -3,12 +3,13 @@
  * way of bytes into the RAM tier: decoded into frames that nobody reads yet, compared with the hash
  * in the manifest, and only then published.
  */
+
+import type { ChunkDecoder, Encoded } from '#shared/chunk/chunk-decoder.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
 import { bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import type { ChunkDecoder, Encoded } from '../block/chunk-decoder.ts'
 import type { Arrival, RamTier } from '../block/ram-tier.ts'
 import type { ChunkPlace } from './version-tree.ts'
 

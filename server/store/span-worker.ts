@@ -1,9 +1,9 @@
 /** A worker thread of the store: encodes spans of imports, and proves stored chunks for `check`. */
 import { parentPort } from 'node:worker_threads'
-import { zstdDecompressSync } from 'node:zlib'
+import { ChunkDecoder } from '#shared/chunk/chunk-decoder.ts'
 import { invariant } from '#shared/invariant.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
-import { CHUNK_ENCODING } from '#shared/wire/frame.ts'
+import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import { IndexEntries, type IndexEntry, isSameChunk } from './pack-format.ts'
 import { PackWindow } from './pack-window.ts'
 import { type CutSpan, cutAndHash, SpanEncoder } from './span-encoder.ts'
@@ -25,6 +25,8 @@ const port = parentPort
 invariant(port !== null, 'a worker has a parent')
 const packWindow = new PackWindow()
 const encoder = new SpanEncoder(packWindow)
+const decoder = new ChunkDecoder()
+const decoded = new Uint8Array(CHUNK_BYTES_MAX)
 const spans = new Map<number, OpenSpan>()
 
 port.on('message', (request: WorkerRequest) => {
@@ -83,18 +85,13 @@ function fault(reading: PackReading, entry: IndexEntry): string | undefined {
   if (reading.kind === 'damaged') return reading.why
   const { chunk, stored } = reading
   if (!isSameChunk(chunk, entry)) return 'it is not the chunk that the index has there'
-  const bytes = decode(chunk.encoding, stored, chunk.rawBytes)
-  if (bytes?.length !== chunk.rawBytes) return 'it cannot be decoded'
-  return Buffer.compare(contentHash(bytes), chunk.hash) === 0 ? undefined : 'its hash is another'
-}
-
-function decode(encoding: number, stored: Uint8Array, rawBytes: number): Uint8Array | undefined {
-  if (encoding === CHUNK_ENCODING.raw) return stored
   try {
-    return zstdDecompressSync(stored, { maxOutputLength: rawBytes })
+    decoder.decode(chunk, stored, decoded, 0)
   } catch {
-    return undefined
+    return 'it cannot be decoded'
   }
+  const hash = contentHash(decoded.subarray(0, chunk.rawBytes))
+  return Buffer.compare(hash, chunk.hash) === 0 ? undefined : 'its hash is another'
 }
 
 function answer(message: WorkerAnswer): void {

@@ -23,6 +23,7 @@ interface OpenPlaces {
   readonly table: PlaceTable
   /** By number of the pack; undefined when its file is not there. */
   readonly files: readonly (PackFile | undefined)[]
+  readonly storedBytes: number
 }
 
 export interface OpenVersionParts {
@@ -71,7 +72,7 @@ export class StoredVersionReader implements VersionReader {
   }
 
   get storedBytes(): number {
-    return this.#places.table.totalStoredBytes
+    return this.#places.storedBytes
   }
 
   async readObject(name: ObjectName, target: Uint8Array): Promise<StoredObject | undefined> {
@@ -167,7 +168,7 @@ async function tryOpenPlaces(
     // Without it its chunks cannot be read, but all others can.
     files.push(await packs.openFile(packId).catch(() => undefined))
   }
-  return { table, files }
+  return { table, files, storedBytes: table.totalStoredBytes }
 }
 
 async function closeFiles({ files }: OpenPlaces, packs: PackSet): Promise<void> {

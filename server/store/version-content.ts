@@ -2,7 +2,7 @@
  * The content of a version from its first byte to its last, every node and every chunk proven by its
  * hash, from the root record down. For export and for whoever must have the whole.
  */
-import { zstdDecompressSync } from 'node:zlib'
+import { ChunkDecoder } from '#shared/chunk/chunk-decoder.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { contentHash, isZeroHash } from '#shared/manifest/content-hash.ts'
 import { InnerNode } from '#shared/manifest/inner-node.ts'
@@ -18,7 +18,8 @@ import {
   treeLevels,
 } from '#shared/manifest/tree-shape.ts'
 import { decodeVersionRoot } from '#shared/manifest/version-root.ts'
-import { CHUNK_ENCODING, CHUNK_LEVEL, type ObjectName } from '#shared/wire/frame.ts'
+import { CHUNK_LEVEL, type ObjectName } from '#shared/wire/frame.ts'
+import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import type { VersionReader } from './chunk-store.ts'
 
 /** Reads nodes; what `verifiedLeaves` needs of a version. */
@@ -45,7 +46,7 @@ export async function* versionContent(
   signal: AbortSignal,
 ): AsyncGenerator<ContentPiece> {
   const { sizeBytes } = reader
-  const buffer = new Uint8Array(LEAF_BYTES_MAX)
+  const chunks = new ChunkProver(reader)
   for await (const { position, leaf } of verifiedLeaves(reader)) {
     const spanBlock = position * SPAN_BLOCKS
     const extents = leaf === undefined ? [wholeSpan(sizeBytes, position)] : extentsOf(leaf)
@@ -55,7 +56,7 @@ export async function* versionContent(
       const lengthBytes = bytesOfBlocks(sizeBytes, block, blocks)
       const piece = { offsetBytes: block * BLOCK_BYTES, lengthBytes }
       if (hash === undefined) yield piece
-      else yield { ...piece, bytes: await readChunk(reader, block, lengthBytes, hash, buffer) }
+      else yield { ...piece, bytes: await chunks.read(block, lengthBytes, hash) }
     }
   }
 }
@@ -88,50 +89,45 @@ async function* leavesUnder(
   }
 }
 
+/** Of nodes, one after the other; nothing is kept between two. */
+const decoder = new ChunkDecoder()
+
 async function readNode(
   reader: TreeReader,
   name: ObjectName,
   hash: Uint8Array,
 ): Promise<Uint8Array> {
-  const target = new Uint8Array(LEAF_BYTES_MAX)
-  const stored = await reader.readObject(name, target)
+  const stored = new Uint8Array(LEAF_BYTES_MAX)
+  const object = await reader.readObject(name, stored)
   const what = `node ${name.level}/${name.position} of version ${reader.versionId}`
-  if (stored === undefined) throw corrupt(what, 'it is missing')
-  const bytes = decodeObject(stored, target, what)
+  if (object === undefined) throw corrupt(what, 'it is missing')
+  const bytes = new Uint8Array(object.rawBytes)
+  decoder.decode(object, stored.subarray(0, object.storedBytes), bytes, 0)
   if (Buffer.compare(contentHash(bytes), hash) !== 0) throw corrupt(what, 'its hash is another')
   return bytes
 }
 
-async function readChunk(
-  reader: VersionReader,
-  position: number,
-  lengthBytes: number,
-  hash: Uint8Array,
-  buffer: Uint8Array,
-): Promise<Uint8Array> {
-  const what = `the chunk at block ${position} of version ${reader.versionId}`
-  const stored = await reader.readObject({ level: CHUNK_LEVEL, position }, buffer)
-  if (stored === undefined) throw corrupt(what, 'it is missing')
-  if (stored.rawBytes !== lengthBytes) throw corrupt(what, 'it has another length')
-  const bytes = decodeObject(stored, buffer, what)
-  if (Buffer.compare(contentHash(bytes), hash) !== 0) throw corrupt(what, 'its hash is another')
-  return bytes
-}
+/** Reads chunks and proves each by its hash, in the same memory. */
+class ChunkProver {
+  readonly #reader: VersionReader
+  readonly #decoder = new ChunkDecoder()
+  readonly #stored = new Uint8Array(LEAF_BYTES_MAX)
+  readonly #chunk = new Uint8Array(CHUNK_BYTES_MAX)
 
-function decodeObject(
-  stored: { readonly encoding: number; readonly rawBytes: number; readonly storedBytes: number },
-  target: Uint8Array,
-  what: string,
-): Uint8Array {
-  const payload = target.subarray(0, stored.storedBytes)
-  if (stored.encoding === CHUNK_ENCODING.raw) return payload
-  try {
-    const bytes = zstdDecompressSync(payload, { maxOutputLength: stored.rawBytes })
-    if (bytes.length === stored.rawBytes) return bytes
-  } catch (cause) {
-    throw corrupt(what, 'it cannot be decoded', cause)
+  constructor(reader: VersionReader) {
+    this.#reader = reader
   }
-  throw corrupt(what, 'it has another length')
+
+  async read(position: number, lengthBytes: number, hash: Uint8Array): Promise<Uint8Array> {
+    const what = `the chunk at block ${position} of version ${this.#reader.versionId}`
+    const object = await this.#reader.readObject({ level: CHUNK_LEVEL, position }, this.#stored)
+    if (object === undefined) throw corrupt(what, 'it is missing')
+    if (object.rawBytes !== lengthBytes) throw corrupt(what, 'it has another length')
+    this.#decoder.decode(object, this.#stored.subarray(0, object.storedBytes), this.#chunk, 0)
+    const bytes = this.#chunk.subarray(0, lengthBytes)
+    if (Buffer.compare(contentHash(bytes), hash) !== 0) throw corrupt(what, 'its hash is another')
+    return bytes
+  }
 }
 
 function* extentsOf(leaf: LeafNode) {
@@ -147,6 +143,6 @@ export function leafCount(sizeBytes: number): number {
   return nodesAt(sizeBytes, LEAF_LEVEL)
 }
 
-function corrupt(what: string, why: string, cause?: unknown): BootwireError {
-  return new BootwireError('CHUNK_CORRUPT', `Cannot read ${what}: ${why}`, { cause })
+function corrupt(what: string, why: string): BootwireError {
+  return new BootwireError('CHUNK_CORRUPT', `Cannot read ${what}: ${why}`)
 }

@@ -4,10 +4,11 @@
  *
  * usage: stream-client-process.ts agent|ws PORT PIN WINDOW; the last line is a ClientCost
  */
-import { ChunkDecoder } from '#agent/block/chunk-decoder.ts'
+
 import { ChunkFetcher } from '#agent/block/chunk-fetcher.ts'
 import type { ChunkTransport } from '#agent/block/chunk-transport.ts'
 import { RAM_TIER_BYTES_DEFAULT, RamTier } from '#agent/block/ram-tier.ts'
+import { ChunkDecoder } from '#shared/chunk/chunk-decoder.ts'
 import { chunkCount } from '#shared/chunk/chunk-math.ts'
 import { invariant } from '#shared/invariant.ts'
 import type { Opened } from '#shared/wire/messages.ts'
