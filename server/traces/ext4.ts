@@ -92,16 +92,22 @@ export class Ext4 {
     const geometry = geometryOf(superblock)
     if (geometry === undefined) return undefined
     const { blockBytes, groupCount, descriptorBytes } = geometry
-    const firstBlock = blockBytes === 1024 ? 1 : 0
-    const table = viewOf(
-      await read(offsetBytes + (firstBlock + 1) * blockBytes, groupCount * descriptorBytes),
-    )
+    const tableAt = (firstDataBlock(blockBytes) + 1) * blockBytes
+    const table = viewOf(await read(offsetBytes + tableAt, groupCount * descriptorBytes))
     const inodeTables = Array.from({ length: groupCount }, (_, group) => {
       const at = group * descriptorBytes
       const high = descriptorBytes >= 64 ? table.getUint32(at + 0x28, true) : 0
       return high * 2 ** 32 + table.getUint32(at + 8, true)
     })
     return new Ext4(geometry, offsetBytes, read, inodeTables)
+  }
+
+  /** Blocks of the superblock and of the table of groups behind it. */
+  *descriptorBlocks(): Generator<number> {
+    const { blockBytes, groupCount, descriptorBytes } = this.geometry
+    const first = firstDataBlock(blockBytes)
+    const tableBlocks = Math.ceil((groupCount * descriptorBytes) / blockBytes)
+    for (let block = first; block <= first + tableBlocks; block += 1) yield block
   }
 
   /** Block of the file system in which an inode lies. */
@@ -254,6 +260,11 @@ function geometryOf(superblock: DataView): Ext4Geometry | undefined {
     blocksPerGroup,
     descriptorBytes,
   }
+}
+
+/** The block with the superblock, which is at byte 1024. */
+function firstDataBlock(blockBytes: number): number {
+  return blockBytes === 1024 ? 1 : 0
 }
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -2,6 +2,7 @@
  * Which file lies on which blocks of a vDisk. Blocks are those of the vDisk, of 4 KiB, whatever the
  * file system's are; where a block holds parts of two files it counts for the one that ends there.
  */
+import { BootwireError } from '#shared/errors.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import type { Ext4, FoundFile } from './ext4.ts'
 
@@ -15,7 +16,12 @@ export interface FilePlace {
 export interface MappedFile extends FoundFile {
   /** Block of the vDisk with the file's inode. */
   readonly inodeBlock: number
+  /** Blocks of the vDisk it lies on, in its order. */
+  readonly blocks: Iterable<number>
 }
+
+/** Some hundred MB of memory; a file system in good order has one per file. */
+const RUNS_MAX = 2_000_000
 
 interface Run {
   readonly block: number
@@ -29,6 +35,8 @@ export class FileMap {
   /** By block, without overlaps unless the file system is damaged. */
   readonly #runs: Run[] = []
   readonly #runsOf = new Map<MappedFile, Run[]>()
+  readonly #metadata = new Set<number>()
+  #runCount = 0
 
   private constructor() {
     // Made by `read`.
@@ -41,7 +49,8 @@ export class FileMap {
     const toBlock = (fsBlock: number) =>
       Math.floor((offsetBytes + fsBlock * blockBytes) / BLOCK_BYTES)
     for await (const found of fileSystem.files()) {
-      map.#add({ ...found, inodeBlock: toBlock(fileSystem.inodeBlock(found.inode)) }, (extent) => {
+      const inodeBlock = toBlock(fileSystem.inodeBlock(found.inode))
+      map.#add(found, inodeBlock, (extent) => {
         const block = toBlock(extent.block)
         const end = toBlock(extent.block + extent.blocks - 1) + 1
         const fileBlock = Math.floor((extent.fileBlock * blockBytes) / BLOCK_BYTES)
@@ -49,11 +58,17 @@ export class FileMap {
       })
     }
     map.#runs.sort((a, b) => a.block - b.block)
+    for (const fsBlock of fileSystem.descriptorBlocks()) map.#metadata.add(toBlock(fsBlock))
     return map
   }
 
   get files(): ReadonlyMap<string, MappedFile> {
     return this.#files
+  }
+
+  /** Blocks that are read when the file system is mounted: superblock and group descriptors. */
+  get metadataBlocks(): Iterable<number> {
+    return this.#metadata
   }
 
   find(path: string): MappedFile | undefined {
@@ -81,17 +96,31 @@ export class FileMap {
     return run && run.block + fileBlock - run.fileBlock
   }
 
-  /** Blocks of a file, in its order. */
-  *blocksOf(file: MappedFile): Generator<number> {
-    for (const { block, blocks } of this.#runsOf.get(file) ?? []) {
-      for (let at = 0; at < blocks; at += 1) yield block + at
+  #add(
+    found: FoundFile,
+    inodeBlock: number,
+    toRun: (extent: FoundFile['extents'][number]) => Omit<Run, 'file'>,
+  ): void {
+    const parts = found.extents.map(toRun).filter((run) => {
+      return run.fileBlock * BLOCK_BYTES < found.sizeBytes
+    })
+    this.#runCount += parts.length
+    if (this.#runCount > RUNS_MAX) {
+      throw new BootwireError(
+        'FILESYSTEM_UNREADABLE',
+        `Cannot map the files of a file system: they are in more than ${RUNS_MAX} pieces`,
+      )
     }
-  }
-
-  #add(file: MappedFile, toRun: (extent: FoundFile['extents'][number]) => Omit<Run, 'file'>): void {
+    const file = { ...found, inodeBlock, blocks: { [Symbol.iterator]: () => blocksOf(parts) } }
     this.#files.set(file.path, file)
-    const runs = file.extents.map((extent) => ({ ...toRun(extent), file }))
+    const runs = parts.map((part) => ({ ...part, file }))
     if (runs.length > 0) this.#runsOf.set(file, runs)
     for (const run of runs) this.#runs.push(run)
+  }
+}
+
+function* blocksOf(runs: readonly Omit<Run, 'file'>[]): Generator<number> {
+  for (const { block, blocks } of runs) {
+    for (let at = 0; at < blocks; at += 1) yield block + at
   }
 }

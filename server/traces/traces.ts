@@ -8,6 +8,7 @@ import type { Log } from '#server/log.ts'
 import { ChangeFeed } from '#server/state/change-feed.ts'
 import type { ChunkStore, ChunkTable, VersionReader } from '#server/store/chunk-store.ts'
 import type { TraceEntry } from '#shared/wire/frame.ts'
+import { BOOT_LIST_ENTRIES_MAX } from '#shared/wire/limits.ts'
 import type { BootTrace } from './boot-trace.ts'
 import { CarryOver } from './carry-over.ts'
 import { compareVersion, readRootFiles, type VersionFacts } from './compared-version.ts'
@@ -245,13 +246,14 @@ function carriedEntries(
   next: VersionReader,
 ): TraceEntry[] {
   const seen = new Set<number>()
-  return trace.entries.flatMap(({ position, atMs }) => {
+  const entries = trace.entries.flatMap(({ position, atMs }) => {
     const index = old.chunks.indexAt(position)
     if (index < 0) return []
     const targets = carryOver.targets(index).filter((target) => !seen.has(target))
     for (const target of targets) seen.add(target)
     return targets.map((target) => ({ position: next.chunks.firstBlock(target), atMs }))
   })
+  return entries.slice(0, BOOT_LIST_ENTRIES_MAX)
 }
 
 function isSame(a: BootTrace, b: BootTrace): boolean {
