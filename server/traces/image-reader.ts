@@ -2,18 +2,19 @@
  * Reads any bytes of a version out of the store, for looking at its file systems. Chunks are decoded
  * one by one and the last ones kept, since metadata is read in small pieces that lie together.
  */
-import { zstdDecompressSync } from 'node:zlib'
 import type { VersionReader } from '#server/store/chunk-store.ts'
+import { ChunkDecoder } from '#shared/chunk/chunk-decoder.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
 import { BLOCK_BYTES, bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
-import { CHUNK_ENCODING, CHUNK_LEVEL } from '#shared/wire/frame.ts'
+import { CHUNK_LEVEL } from '#shared/wire/frame.ts'
 
 /** Decoded chunks kept, some 5 MiB. */
 const KEPT_CHUNKS_MAX = 128
 
 export class ImageReader {
   readonly #reader: VersionReader
+  readonly #decoder = new ChunkDecoder()
   readonly #stored = new Uint8Array(LEAF_BYTES_MAX)
   /** By index, least recently used first. */
   readonly #kept = new Map<number, Uint8Array>()
@@ -65,8 +66,8 @@ export class ImageReader {
     if (stored === undefined || stored.rawBytes !== rawBytes) {
       throw new BootwireError('CHUNK_CORRUPT', `Cannot read chunk ${position}: it is another one`)
     }
-    const bytes = this.#stored.subarray(0, stored.storedBytes)
-    if (stored.encoding === CHUNK_ENCODING.raw) return bytes.slice()
-    return zstdDecompressSync(bytes, { maxOutputLength: rawBytes })
+    const chunk = new Uint8Array(rawBytes)
+    this.#decoder.decode(stored, this.#stored.subarray(0, stored.storedBytes), chunk, 0)
+    return chunk
   }
 }
