@@ -1,5 +1,5 @@
 /** Looks whether packs are what their indexes say, and their chunks what they were. */
-import { open } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
 import type { CheckOptions } from './chunk-store.ts'
 import type { Pack, PackSet } from './pack.ts'
@@ -67,6 +67,7 @@ export async function checkPack(pack: Pack, context: PackCheckContext): Promise<
     return { pack, entries, damaged, indexFault: indexed.fault, chunksRead, ...packPart }
   }
   const { damaged, chunksRead } = await proveChunks(pack, indexed.entries, context)
+  await noteCutOff(pack, indexed.entries, damaged)
   return { pack, entries: without(indexed.entries, damaged), damaged, chunksRead, ...packPart }
 }
 
@@ -97,6 +98,20 @@ async function packFault(
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     return { why, isFatal: true, isGone: isMissing(error) }
+  }
+}
+
+/** Also those whose data is not read. */
+async function noteCutOff(
+  pack: Pack,
+  entries: IndexEntries,
+  damaged: Map<number, string>,
+): Promise<void> {
+  const { size } = await stat(pack.path)
+  for (let index = entries.count - 1; index >= 0; index -= 1) {
+    const offset = entries.offset(index)
+    if (offset + entries.recordBytes(index) <= size) return
+    damaged.set(offset, 'the pack is cut off before its end')
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -7,11 +8,12 @@ import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
-import type { ContentStore } from '#server/store/content-store.ts'
+import { ContentStore } from '#server/store/content-store.ts'
 import { decodeIndex, encodeIndex } from '#server/store/pack-format.ts'
 import { PlaceTable } from '#server/store/place-table.ts'
 import { NODE_DISK, type StoreDisk } from '#server/store/store-disk.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
+import { signVersionRoot } from '#shared/manifest/version-root.ts'
 import { MiB } from '#shared/units.ts'
 import { CHUNK_LEVEL } from '#shared/wire/frame.ts'
 import {
@@ -227,6 +229,36 @@ describe('ContentStore finds damage', () => {
     assert.equal((await check(store, 0, true)).damages.length, 2)
     assert.deepEqual((await check(store, 1, false)).damages, [])
     assert.deepEqual(await readBack(store, kept), noise(14, 400_000))
+  })
+
+  it('check tells of a pack that is cut off, without reading it', async () => {
+    await using opened = await openTemporaryStore()
+    const { store, folder } = opened
+    const { versionId } = await storeImage(store, noise(16, 400_000), MiB)
+    const [pack] = await filesIn(folder, '.pack')
+    await truncate(pack ?? '', (await stat(pack ?? '')).size - 1)
+    const { damages } = await check(store, 0, false)
+    assert.equal(damages.length, 1)
+    assert.match(damages[0]?.text ?? '', /the pack is cut off before its end$/)
+    assert.deepEqual(damages[0]?.versionIds, [versionId])
+  })
+
+  it('check and repair sign a version anew that another key had signed', async () => {
+    await using opened = await openTemporaryStore()
+    const { store, folder } = opened
+    const { versionId } = await storeImage(store, noise(17, 5000), MiB)
+    const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const keyPem = pair.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+    const signerKey = pair.publicKey.export({ type: 'spki', format: 'der' })
+    const sign = (record: Uint8Array) => signVersionRoot(record, keyPem, signerKey)
+    const other = await ContentStore.open(folder, { sign })
+    const found = await check(other, 0, true)
+    assert.match(found.damages[0]?.text ?? '', /signed by another key than that of this server$/)
+    assert.deepEqual((await check(other, 0, false)).damages, [])
+    await other.close()
+    const reader = await store.openVersion(versionId)
+    assert.deepEqual(Buffer.from(reader.signedRoot.signerKey), signerKey)
+    await reader.close()
   })
 
   it('check reads the share of the data it is told to', async () => {
