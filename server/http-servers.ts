@@ -34,6 +34,9 @@ const CONNECTIONS_MAX = 20_000
  */
 export const CONNECTIONS_PER_ADDRESS_MAX = 512
 
+/** AES-128 first: a tenth cheaper than AES-256, here and on the clients. */
+const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256'
+
 export function createBootServer(timeouts: HttpTimeouts = HTTP_TIMEOUTS): HttpServer {
   return bounded(createServer(httpOptions(timeouts)), timeouts)
 }
@@ -48,6 +51,7 @@ export function createAgentServer(
     key: key.keyPem,
     cert: key.certPem,
     minVersion: 'TLSv1.3',
+    ciphers: CIPHERS,
     handshakeTimeout: timeouts.tlsHandshakeMs,
   })
   return bounded(server, timeouts)

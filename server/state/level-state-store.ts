@@ -11,6 +11,7 @@
 import { Level } from 'level'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
+import { type CachedRow, EntryCache } from './entry-cache.ts'
 import type { StateChange, StateCondition, StateEntry, StateStore } from './state-store.ts'
 
 const ENTRY_PREFIX = 'e/'
@@ -18,11 +19,8 @@ const REVISION_KEY = 'm/revision'
 /** Sorts after every key that starts with a prefix: keys are plain text, this is no character of it. */
 const AFTER_PREFIX = '\uffff'
 
-/**
- * Entries kept in memory, some megabytes: a session that opens a vDisk reads a dozen, and each costs
- * 0.1 ms of the main thread from the database.
- */
-const CACHED_ENTRIES_MAX = 4096
+/** Entries are JSON; they are kept as text, here and in the cache. */
+const AS_TEXT = { valueEncoding: 'utf8' } as const
 
 interface StoredEntry {
   readonly value: unknown
@@ -31,15 +29,14 @@ interface StoredEntry {
 
 type Database = Level<string, unknown>
 type Operation =
-  | { readonly type: 'put'; readonly key: string; readonly value: unknown }
+  | { readonly type: 'put'; readonly key: string; readonly value: string }
   | { readonly type: 'del'; readonly key: string }
 
 export class LevelStateStore implements StateStore {
   readonly #database: Database
   #revision: number
   #last: Promise<unknown> = Promise.resolve()
-  /** What the database has under these keys, as it is stored; least recently read first. */
-  readonly #cache = new Map<string, string>()
+  readonly #cache = new EntryCache()
 
   private constructor(database: Database, revision: number) {
     this.#database = database
@@ -60,28 +57,13 @@ export class LevelStateStore implements StateStore {
   }
 
   async get(key: string): Promise<StateEntry | undefined> {
-    const cached = this.#cache.get(key)
-    if (cached !== undefined) this.#remember(key, cached)
-    const text = cached ?? (await this.#read(key))
-    return text === undefined ? undefined : { key, ...(JSON.parse(text) as StoredEntry) }
-  }
-
-  async #read(key: string): Promise<string | undefined> {
-    const revision = this.#revision
-    const options = { valueEncoding: 'utf8' } as const
-    const text = (await this.#database.get(ENTRY_PREFIX + key, options)) as string | undefined
-    // What was read while a transaction ended may be older than what that wrote.
-    if (text !== undefined && revision === this.#revision) this.#remember(key, text)
-    return text
+    const text = this.#cache.entry(key) ?? (await this.#read(key))
+    return text === undefined ? undefined : entryOf([key, text])
   }
 
   async range(prefix: string): Promise<StateEntry[]> {
-    const first = ENTRY_PREFIX + prefix
-    const rows = await this.#database.iterator({ gte: first, lt: first + AFTER_PREFIX }).all()
-    return rows.map(([key, stored]) => ({
-      key: key.slice(ENTRY_PREFIX.length),
-      ...(stored as StoredEntry),
-    }))
+    const rows = this.#cache.range(prefix) ?? (await this.#readRange(prefix))
+    return rows.map(entryOf)
   }
 
   transact(
@@ -108,28 +90,49 @@ export class LevelStateStore implements StateStore {
     )
     if (!holds) return undefined
     const revision = this.#revision + 1
-    await this.#write(changes, revision)
+    const rows = changes.map((change): [key: string, text: string | undefined] => {
+      if (change.type === 'delete') return [change.key, undefined]
+      return [change.key, JSON.stringify({ value: change.value, revision })]
+    })
+    await this.#write(rows, revision)
     this.#revision = revision
-    for (const { key } of changes) this.#cache.delete(key)
+    for (const [key, text] of rows) this.#cache.changed(key, text)
     return revision
   }
 
-  #remember(key: string, text: string): void {
-    this.#cache.delete(key)
-    this.#cache.set(key, text)
-    const [oldest] = this.#cache.keys()
-    if (this.#cache.size > CACHED_ENTRIES_MAX && oldest !== undefined) this.#cache.delete(oldest)
+  async #read(key: string): Promise<string | undefined> {
+    const revision = this.#revision
+    const text = await this.#database.get<string, string>(ENTRY_PREFIX + key, AS_TEXT)
+    // What was read while a transaction ended may be older than what that wrote.
+    if (text !== undefined && revision === this.#revision) this.#cache.rememberEntry(key, text)
+    return text
   }
 
-  async #write(changes: readonly StateChange[], revision: number): Promise<void> {
-    const batch: Operation[] = [{ type: 'put', key: REVISION_KEY, value: revision }]
-    for (const change of changes) {
-      const key = ENTRY_PREFIX + change.key
-      if (change.type === 'delete') batch.push({ type: 'del', key })
-      else batch.push({ type: 'put', key, value: { value: change.value, revision } })
-    }
-    await this.#database.batch(batch, { sync: true })
+  async #readRange(prefix: string): Promise<CachedRow[]> {
+    const revision = this.#revision
+    const first = ENTRY_PREFIX + prefix
+    const bounds = { gte: first, lt: first + AFTER_PREFIX, ...AS_TEXT }
+    const found = (await this.#database.iterator(bounds).all()) as CachedRow[]
+    const rows = found.map(([key, text]): CachedRow => [key.slice(ENTRY_PREFIX.length), text])
+    if (revision === this.#revision) this.#cache.rememberRange(prefix, rows)
+    return rows
   }
+
+  async #write(
+    rows: readonly (readonly [key: string, text: string | undefined])[],
+    revision: number,
+  ): Promise<void> {
+    const batch: Operation[] = [{ type: 'put', key: REVISION_KEY, value: `${revision}` }]
+    for (const [key, text] of rows) {
+      if (text === undefined) batch.push({ type: 'del', key: ENTRY_PREFIX + key })
+      else batch.push({ type: 'put', key: ENTRY_PREFIX + key, value: text })
+    }
+    await this.#database.batch(batch, { sync: true, ...AS_TEXT })
+  }
+}
+
+function entryOf([key, text]: CachedRow): StateEntry {
+  return { key, ...(JSON.parse(text) as StoredEntry) }
 }
 
 function openFailure(folder: string, error: unknown): BootwireError {

@@ -102,14 +102,18 @@ export function testStateStore({ open, reopen }: StateStoreFixture): void {
     const { store } = fixture
     for (let value = 1; value <= 100; value += 1) {
       const put = store.transact([], [{ type: 'put', key: 'a', value }])
-      const reads = [store.get('a'), setImmediate().then(() => store.get('a'))]
+      const read = () => Promise.all([store.get('a'), store.range('a')])
+      const reads = [read(), setImmediate().then(read)]
       await put
       assert.equal((await store.get('a'))?.value, value)
       await Promise.all(reads)
       assert.equal((await store.get('a'))?.value, value)
+      assert.deepEqual((await store.range('a')).at(0)?.value, value)
     }
     await store.transact([], [{ type: 'delete', key: 'a' }])
-    assert.equal(await store.get('a'), undefined)
+    assert.deepEqual([await store.get('a'), await store.range('a')], [undefined, []])
+    await store.transact([], [{ type: 'put', key: 'ab', value: 1 }])
+    assert.equal((await store.range('a')).length, 1)
   })
 
   if (reopen === undefined) return
