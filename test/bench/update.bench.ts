@@ -12,13 +12,13 @@ import { invariant } from '#shared/invariant.ts'
 import { KiB } from '#shared/units.ts'
 import { BenchAgent } from './agents.ts'
 import { BENCH_SYSTEMS, type BenchSystem, UPDATES, type Update } from './bench-images.ts'
-import { BenchSite } from './bench-site.ts'
+import { BenchSite, HYDRATION_LINK } from './bench-site.ts'
 import { casyncChunks } from './chunking-casync.ts'
 import { type Chunk, cutImage, newChunks } from './chunking-chunks.ts'
 import { fixedCut } from './chunking-cutters.ts'
 import { compress } from './chunking-delta.ts'
 import { type DiskImage, loadImage } from './chunking-image.ts'
-import { GBIT, Link, type LinkShape } from './link.ts'
+import { Link, type LinkShape } from './link.ts'
 import { type Goal, reportGoals, say } from './report.ts'
 
 /** The peers, each by its chunks of an image. */
@@ -40,7 +40,7 @@ interface Row {
   readonly vsBest: number
 }
 
-const link: LinkShape = { roundTripMs: 0.2, bitsPerSecond: GBIT, exactCounters: true }
+const link: LinkShape = { ...HYDRATION_LINK, exactCounters: true }
 
 const { values: options } = parseArgs({
   options: { json: { type: 'boolean', default: false }, system: { type: 'string' } },
