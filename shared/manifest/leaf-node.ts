@@ -8,9 +8,10 @@
  *
  * All integers big-endian. The blocks add up to the span; two extents of zeros never follow each other.
  */
-import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
+
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
+import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import { HASH_BYTES } from './content-hash.ts'
 import { BLOCK_BYTES, SPAN_BLOCKS } from './tree-shape.ts'
 
