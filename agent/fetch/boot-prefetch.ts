@@ -32,6 +32,8 @@ export interface PrefetchHost {
   /** Bytes being read from the local disk ahead of the kernel. */
   readonly localBytes: number
   isWanted(level: number, position: number): boolean
+  /** Whether somebody has read, or waits for, a chunk of this boot. */
+  wasRead(firstBlock: number): boolean
   /** The local disk has it: reads it, a chunk into the RAM tier. */
   readLocal(name: ObjectName, place: ChunkPlace | undefined): void
   /** Gets a leaf, of the server if need be. */
@@ -180,7 +182,8 @@ export class BootPrefetch {
     if (wasAsked) return false
     if (wasGranted) this.#dropGrantsBefore(index)
     this.#pushedBytes += storedBytes
-    if (level === CHUNK_LEVEL && storedBytes > 0) this.#unusedBytes.set(position, storedBytes)
+    const isUnused = level === CHUNK_LEVEL && storedBytes > 0 && !this.#parts.host.wasRead(position)
+    if (isUnused) this.#unusedBytes.set(position, storedBytes)
     return true
   }
 
@@ -192,6 +195,11 @@ export class BootPrefetch {
     const { usualMs } = this.#parts.window
     const isKnown = !Number.isNaN(grantedAtMs) && usualMs > 0
     return isKnown ? grantedAtMs + usualMs : nowMs + PATIENCE_MS_AT_FIRST
+  }
+
+  /** Whether a chunk is one that the boot list names. */
+  lists(firstBlock: number): boolean {
+    return this.#indexes.has(objectKey(CHUNK_LEVEL, firstBlock))
   }
 
   /** Somebody has read a chunk. */

@@ -8,6 +8,8 @@
  * number, the chunk itself are asked for in one go; answers come in the order of the requests, so
  * that the chunk can be proven when it comes. Main thread only.
  */
+
+import { ChunkDecoder, type Encoded } from '#shared/chunk/chunk-decoder.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { LEAF_LEVEL, type LeafNode } from '#shared/manifest/leaf-node.ts'
 import { bytesOfBlocks, nodeOver, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
@@ -26,7 +28,6 @@ import {
 } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import { BLOCK_BYTES } from '../block/block-size.ts'
-import { ChunkDecoder, type Encoded } from '#shared/chunk/chunk-decoder.ts'
 import type { RamTier } from '../block/ram-tier.ts'
 import { ReadClock } from '../block/read-clock.ts'
 import type { CachedObject, DiskCache } from '../disk-cache/disk-cache.ts'
@@ -59,8 +60,11 @@ const READAHEAD_QUEUE_MAX = 256
 const USUAL_SHRINKING = 0.35
 const USUAL_NODE_BYTES = 15_000
 const CHUNK_BLOCKS_MAX = CHUNK_BYTES_MAX / BLOCK_BYTES
-/** Beyond the time at which something was expected that is on its way; then it is asked for. */
-const PATIENCE_MS = 10
+/**
+ * Beyond the time at which something was expected that is on its way; then it is asked for. What the
+ * server has put into its socket comes first anyway, and would come twice.
+ */
+const PATIENCE_MS = 50
 /** A disk that takes longer is dying: the server is asked, too. Spinning up takes longer still. */
 const LOCAL_PATIENCE_MS = 1_000
 /** Answers that never come, which no server of ours does, are asked for again after so many sweeps. */
@@ -203,6 +207,8 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     if (!this.#options.readahead || this.#isClosed) return
     const first = this.#tree.find(firstBlock)
     const last = this.#tree.find(endBlock - 1)
+    // What was foreseen comes by itself, and what follows it, if that is read.
+    if (first.kind === 'chunk' && this.#prefetch.lists(first.firstBlock)) return
     const ahead = this.#readahead.next({
       first: first.kind === 'chunk' ? first.firstBlock : firstBlock,
       end: last.kind === 'chunk' ? last.firstBlock + last.blocks : endBlock,
@@ -302,6 +308,10 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
 
   isWanted(level: number, position: number): boolean {
     return this.#table.get(level, position) !== undefined
+  }
+
+  wasRead(firstBlock: number): boolean {
+    return this.#recorder.has(firstBlock)
   }
 
   readLocal(name: ObjectName, place: ChunkPlace | undefined): void {
@@ -507,7 +517,7 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
       fetch.state === 'asked'
         ? fetch.askedAtMs + this.#window.usualMs
         : (this.#prefetch.expectedAtMs(fetch.level, fetch.position, nowMs) ?? nowMs)
-    const slackMs = Math.max(PATIENCE_MS, this.#window.leastMs / 2)
+    const slackMs = Math.max(PATIENCE_MS, this.#window.usualMs)
     const pauseMs =
       fetch.state === 'local' ? LOCAL_PATIENCE_MS : Math.max(0, expectedAtMs - nowMs) + slackMs
     fetch.timer = setTimeout(() => {

@@ -138,6 +138,29 @@ describe('the boot list', () => {
     assert.deepEqual([hits, late, misses], [0, 1, 0])
   })
 
+  it('a chunk that was waited for is not one that nobody read', () => {
+    const fixture = create()
+    fixture.transport.answer()
+    fixture.transport.answer()
+    for (const block of everyBlock) fixture.demand(block)
+    fixture.transport.answerAll()
+    assert.equal(fixture.done.length, everyBlock.length)
+    assert.equal(fixture.fetcher.stats().prefetch.unusedBytes, 0)
+  })
+
+  it('sequential reads of what it names fetch nothing ahead of it', () => {
+    const fixture = create({ readahead: true })
+    fixture.transport.answer()
+    fixture.transport.answer()
+    for (const block of everyBlock.slice(0, 20)) fixture.fetcher.readAhead(block, block + 1)
+    assert.deepEqual(fixture.transport.requests, [])
+    const half = create({ readahead: true, bootList: version.bootList(everyBlock.slice(300)) })
+    half.transport.answerAll()
+    const { length } = half.transport.requests
+    for (const block of everyBlock.slice(0, 3)) half.fetcher.readAhead(block, block + 1)
+    assert.ok(half.transport.requests.length > length)
+  })
+
   it('a demand read of what is granted asks when it does not come in time', async () => {
     const fixture = create()
     const { transport, demand, done } = fixture
