@@ -6,61 +6,71 @@
  *   ram   every byte is in the RAM tier: the first read of the image brings it there
  *   file  every byte is in the write cache, in FOLDER
  */
-import { openSync, readFileSync, readSync } from 'node:fs'
-import type { ChunkListener, ChunkTransport } from '#agent/block/chunk-transport.ts'
+import { openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { type HotOverlayData, openHotDevice } from '#agent/block/hot-overlay.ts'
 import { openOverlay } from '#agent/block/open-overlay.ts'
+import type { ObjectListener, ObjectTransport } from '#agent/fetch/object-transport.ts'
 import { NbdServer } from '#agent/node-nbd/index.ts'
-import { type ChunkGrid, chunkLength, chunkOffset } from '#shared/chunk/chunk-math.ts'
 import { invariant } from '#shared/invariant.ts'
-import { GiB, KiB, MiB } from '#shared/units.ts'
-import { CHUNK_ENCODING, type ChunkRequest } from '#shared/wire/frame.ts'
+import { GiB, MiB } from '#shared/units.ts'
+import { CHUNK_ENCODING, CHUNK_LEVEL, NO_PAYLOAD, type ObjectName } from '#shared/wire/frame.ts'
+import { MemoryVersion } from '#test/support/memory-version.ts'
 
 const [imagePath, socketPath, where, folder] = process.argv.slice(2)
 invariant(imagePath && socketPath && folder, 'IMAGE SOCKET ram|file FOLDER')
 
-/** What the chunk store of the server makes. */
-const CHUNK_BYTES = 64 * KiB
+/** Answers at once, with the bytes of the image as they are. */
+class ImageTransport implements ObjectTransport {
+  readonly #version: MemoryVersion
+  #listener: ObjectListener | undefined
 
-/** Answers at once, with the bytes of the file as they are. */
-class FileTransport implements ChunkTransport {
-  readonly #fd: number
-  readonly #grid: ChunkGrid
-  readonly #payload: Buffer
-  #listener: ChunkListener | undefined
-
-  constructor(fd: number, grid: ChunkGrid) {
-    this.#fd = fd
-    this.#grid = grid
-    this.#payload = Buffer.alloc(grid.chunkBytes)
+  constructor(version: MemoryVersion) {
+    this.#version = version
   }
 
-  listen(listener: ChunkListener): void {
+  listen(listener: ObjectListener): void {
     this.#listener = listener
     listener.onOpen()
   }
 
-  request(request: ChunkRequest): void {
-    setImmediate(() => this.#answer(request))
+  request({ objects }: { readonly objects: readonly ObjectName[] }): void {
+    setImmediate(() => {
+      for (const name of objects) this.#answer(name)
+    })
   }
 
-  #answer({ requestId, chunkIndex }: ChunkRequest): void {
-    const rawBytes = chunkLength(this.#grid, chunkIndex)
-    readSync(this.#fd, this.#payload, 0, rawBytes, chunkOffset(this.#grid, chunkIndex))
-    const payload = this.#payload.subarray(0, rawBytes)
-    this.#listener?.onChunk({ requestId, encoding: CHUNK_ENCODING.raw, rawBytes }, payload)
+  push(): void {
+    // There is no boot list.
+  }
+
+  sendTrace(): void {
+    // Nobody boots.
+  }
+
+  #answer({ level, position }: ObjectName): void {
+    const chunk = level === CHUNK_LEVEL ? this.#version.chunkAt(position) : undefined
+    const payload = chunk ? this.#version.rawChunk(chunk) : this.#version.node(level, position)
+    const bytes = payload?.length ?? 0
+    const header = {
+      level,
+      position: chunk?.firstBlock ?? position,
+      encoding: payload === undefined ? NO_PAYLOAD.absent : CHUNK_ENCODING.raw,
+      rawBytes: bytes,
+      storedBytes: bytes,
+    }
+    this.#listener?.onObject(header, payload ?? new Uint8Array(0))
   }
 }
 
-const sizeBytes = readFileSync(imagePath).length
+const sizeBytes = statSync(imagePath).size
+const version = new MemoryVersion(readFileSync(imagePath))
 const overlay = await openOverlay({
-  sizeBytes,
-  chunkBytes: CHUNK_BYTES,
-  versionId: 'cafe0123',
+  root: version.root,
+  versionId: version.versionId,
   ramTierBytes: where === 'ram' ? sizeBytes + 64 * MiB : 16 * MiB,
   writeCacheFolder: folder,
   writeCacheLimitBytes: 2 * GiB,
-  transport: new FileTransport(openSync(imagePath, 'r'), { sizeBytes, chunkBytes: CHUNK_BYTES }),
+  transport: new ImageTransport(version),
   onNotice: () => {},
 })
 if (where === 'file') writeAll()
