@@ -132,7 +132,7 @@ export class ContentStore implements ChunkStore {
       if (isMissing(error) && !(await this.listVersions()).includes(versionId)) {
         throw unknownVersion(versionId, error)
       }
-      throw isMissing(error) ? unreadableVersion(versionId, error) : error
+      throw isMissing(error) || isUnreadable(error) ? unreadableVersion(versionId, error) : error
     }
   }
 
@@ -260,6 +260,10 @@ function unknownVersion(versionId: string, cause?: unknown): BootwireError {
 }
 
 function unreadableVersion(versionId: string, cause: Error): BootwireError {
-  const message = `Cannot read version "${versionId}": ${cause.message}`
+  const message = `Cannot open version "${versionId}": ${cause.message}; "bootwire check --repair" may mend it`
   return new BootwireError('STATE_UNREADABLE', message, { cause })
+}
+
+function isUnreadable(error: unknown): error is BootwireError {
+  return error instanceof BootwireError && error.code === 'STATE_UNREADABLE'
 }

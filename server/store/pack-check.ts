@@ -3,12 +3,7 @@ import { open, stat } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
 import type { CheckOptions } from './chunk-store.ts'
 import type { Pack, PackSet } from './pack.ts'
-import {
-  CHUNK_HEADER_BYTES,
-  IndexEntries,
-  PACK_HEADER_BYTES,
-  packHeaderFault,
-} from './pack-format.ts'
+import { IndexEntries, PACK_HEADER_BYTES, packHeaderFault } from './pack-format.ts'
 import { scanPack } from './pack-scan.ts'
 import { isMissing, readFully } from './read-fully.ts'
 import type { SpanPool } from './span-pool.ts'
@@ -38,7 +33,7 @@ export interface PackCheckContext extends CheckOptions {
   readonly packs: PackSet
   readonly pool: SpanPool
   readonly signal: AbortSignal
-  readonly onBytes: (storedBytes: number) => void
+  readonly onBytes: (packBytes: number) => void
 }
 
 export async function checkPack(pack: Pack, context: PackCheckContext): Promise<CheckedPack> {
@@ -164,12 +159,12 @@ function chosenEntries(entries: IndexEntries, from: number, share: number): Inde
   return chosen
 }
 
-/** Stored bytes of up to PROVE_AT_ONCE chunks from one on, or of all. */
+/** Length of up to PROVE_AT_ONCE chunks from one on, or of all, with their headers. */
 function totalBytes(entries: IndexEntries, from?: number): number {
   const end = from === undefined ? entries.count : Math.min(from + PROVE_AT_ONCE, entries.count)
   let bytes = 0
   for (let index = from ?? 0; index < end; index += 1) {
-    bytes += entries.recordBytes(index) - CHUNK_HEADER_BYTES
+    bytes += entries.recordBytes(index)
   }
   return bytes
 }

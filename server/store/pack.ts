@@ -140,8 +140,8 @@ export class PackSet {
     return new Pack(packId, this.#layout.pack(packId))
   }
 
-  /** Stored bytes of a pack's chunks, nearly; 0 when it is not there. */
-  async storedBytes(pack: Pack): Promise<number> {
+  /** Length of a pack; 0 when it is not there. */
+  async packBytes(pack: Pack): Promise<number> {
     try {
       return (await stat(pack.path)).size
     } catch (error) {

@@ -57,7 +57,7 @@ class StoreCheck {
   async run(): Promise<CheckReport> {
     const { packs, folders } = this.#parts
     const sealed = packs.list().filter(({ writer, isLeaving }) => !writer && !isLeaving)
-    const bytes = await Promise.all(sealed.map((pack) => packs.storedBytes(pack)))
+    const bytes = await Promise.all(sealed.map((pack) => packs.packBytes(pack)))
     this.#totalBytes = bytes.reduce((sum, each) => sum + each, 0)
     await using pool = closing(new SpanPool())
     for (const pack of sealed) await this.#checkPack(pack, pool.pool, this.#options.readDataShare)

@@ -92,9 +92,9 @@ function chunkBlocks(span: Uint8Array, from: number, end: number, cut: CutParame
 }
 
 function isZeroBlock(span: Uint8Array, block: number): boolean {
+  // Most blocks differ in their first byte: look before making a view and comparing all of it.
+  if (span[block * BLOCK_BYTES] !== 0) return false
   const bytes = blockOf(span, block)
-  // Most blocks differ in their first bytes: look before comparing all of it.
-  if (bytes[0] !== 0) return false
   return ZERO_BLOCK.compare(bytes, 0, bytes.length, 0, bytes.length) === 0
 }
 
