@@ -85,7 +85,7 @@ describe('a machine that boots again and again', { timeout: 8 * BOOT_TIMEOUT_MS 
     const firstReads = prefetch.hits + prefetch.late + prefetch.misses
     assert.ok(prefetch.hits >= 0.9 * firstReads, JSON.stringify(prefetch))
     assert.equal(diskCache.state, 'ready')
-    await command('client', 'hydrate', MAC)
+    await command('client', 'hydrate', MAC, '--resume')
     const { lastStatus } = await bootWhen(
       'all of it is on the disk',
       (boot) => boot.lastStatus?.hydration.mode === 'complete',
