@@ -13,8 +13,8 @@ import type { NbdAddress } from './nbd-reader.ts'
 export const REPLAY_PEERS = ['local', 'nbdkit', 'nbdkit-cached', 'qemu-nbd'] as const
 export type ReplayPeer = (typeof REPLAY_PEERS)[number]
 
-const NBDKIT_PORT = 10_809
-const QEMU_PORT = 10_810
+export const NBDKIT_PORT = 10_809
+export const QEMU_PORT = 10_810
 
 /** More than any bench has clients at a time. */
 const QEMU_CLIENTS_MAX = '1024'
