@@ -1,5 +1,5 @@
 /** Sends the content of a version in frames, zeros only counted, data gathered into large writes. */
-import type { ContentPiece } from '#server/store/version-content.ts'
+import type { ContentPiece } from '#server/store/versions/version-content.ts'
 import { KiB } from '#shared/units.ts'
 import { encodeFrameHeader, FRAME, FRAME_HEADER_BYTES } from './content-frames.ts'
 

@@ -1,6 +1,6 @@
 /** Administration of the versions of a vDisk: which are there, which is in production, their content. */
 import type { VersionRecord } from '#server/state/records.ts'
-import { versionContent } from '#server/store/version-content.ts'
+import { versionContent } from '#server/store/versions/version-content.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
 import type { Traces } from '#server/traces/traces.ts'
 import type { Promotion, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'

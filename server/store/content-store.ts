@@ -22,18 +22,18 @@ import type {
   VersionReader,
   VersionWriter,
 } from './chunk-store.ts'
-import { collectGarbage } from './garbage-collection.ts'
-import { mendAfterImport } from './import-mending.ts'
-import { ImportSession } from './import-session.ts'
-import { type Pack, PackSet } from './pack.ts'
+import { type Pack, PackSet } from './packs/pack.ts'
 import { isMissing } from './read-fully.ts'
-import { checkStore } from './store-check.ts'
 import { NODE_DISK, type StoreDisk } from './store-disk.ts'
 import { StoreLayout, VERSION_ID_PATTERN } from './store-layout.ts'
 import type { StoreParts } from './store-parts.ts'
-import { StoredVersionReader } from './stored-version-reader.ts'
-import { VersionFolders } from './version-folders.ts'
-import { type FinishedVersion, ImportWriter } from './version-writer.ts'
+import { collectGarbage } from './upkeep/garbage-collection.ts'
+import { mendAfterImport } from './upkeep/import-mending.ts'
+import { checkStore } from './upkeep/store-check.ts'
+import { StoredVersionReader } from './versions/stored-version-reader.ts'
+import { VersionFolders } from './versions/version-folders.ts'
+import { ImportSession } from './writing/import-session.ts'
+import { type FinishedVersion, ImportWriter } from './writing/version-writer.ts'
 
 export interface ContentStoreOptions {
   /** Signs a new version's root record as this server. */

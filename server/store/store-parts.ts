@@ -1,10 +1,10 @@
 /** What garbage collection, check and repair work with. */
 import type { SignedRoot } from '#shared/manifest/version-root.ts'
-import type { ImportSession } from './import-session.ts'
-import type { Pack, PackSet } from './pack.ts'
+import type { Pack, PackSet } from './packs/pack.ts'
 import type { StoreDisk } from './store-disk.ts'
 import type { StoreLayout } from './store-layout.ts'
-import type { VersionFolders } from './version-folders.ts'
+import type { VersionFolders } from './versions/version-folders.ts'
+import type { ImportSession } from './writing/import-session.ts'
 
 export interface StoreParts {
   readonly layout: StoreLayout

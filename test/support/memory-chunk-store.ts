@@ -8,8 +8,8 @@ import type {
   VersionReader,
   VersionWriter,
 } from '#server/store/chunk-store.ts'
-import { cutAndHash } from '#server/store/span-encoder.ts'
-import { TreeBuilder } from '#server/store/tree-builder.ts'
+import { TreeBuilder } from '#server/store/versions/tree-builder.ts'
+import { cutAndHash } from '#server/store/writing/span-encoder.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
 import { BLOCK_BYTES, bytesOfBlocks, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'

@@ -25,7 +25,7 @@ import {
 import { Spool } from '#server/import/spool.ts'
 import { silentLog } from '#server/log.ts'
 import { ContentStore } from '#server/store/content-store.ts'
-import { versionContent } from '#server/store/version-content.ts'
+import { versionContent } from '#server/store/versions/version-content.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
 import { MiB } from '#shared/units.ts'
 import { eventually } from '#test/support/eventually.ts'

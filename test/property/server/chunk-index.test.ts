@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import fc from 'fast-check'
-import { ChunkIndex } from '#server/store/chunk-index.ts'
+import { ChunkIndex } from '#server/store/packs/chunk-index.ts'
 
 /** Few words, so that slots and whole hashes collide. */
 const word = fc.oneof(fc.nat(7), fc.nat(5000), fc.constantFrom(0, 0xffff_ffff, 0x1_0003))

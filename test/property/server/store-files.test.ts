@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
-import { NodesWriter, NodeTable } from '#server/store/nodes-file.ts'
 import {
   CHUNK_HEADER_BYTES,
   decodeIndex,
@@ -16,11 +15,12 @@ import {
   PACK_HEADER_BYTES,
   readChunkHeader,
   writeChunkHeader,
-} from '#server/store/pack-format.ts'
-import { scanPack } from '#server/store/pack-scan.ts'
-import { decodePlacesHead, type Place, PlaceTable } from '#server/store/place-table.ts'
+} from '#server/store/packs/pack-format.ts'
+import { scanPack } from '#server/store/packs/pack-scan.ts'
 import { NODE_DISK } from '#server/store/store-disk.ts'
-import { decodeRootFile, encodeRootFile } from '#server/store/version-root-file.ts'
+import { NodesWriter, NodeTable } from '#server/store/versions/nodes-file.ts'
+import { decodePlacesHead, type Place, PlaceTable } from '#server/store/versions/place-table.ts'
+import { decodeRootFile, encodeRootFile } from '#server/store/versions/version-root-file.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { CUT_TODAY, encodeVersionRoot, versionIdOf } from '#shared/manifest/version-root.ts'
 import { CHUNK_ENCODING } from '#shared/wire/frame.ts'

@@ -2,7 +2,11 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
-import { createZstdEncoder, ENCODED_BYTES_MAX, PUBLIC_ENCODER } from '#server/store/zstd-encoder.ts'
+import {
+  createZstdEncoder,
+  ENCODED_BYTES_MAX,
+  PUBLIC_ENCODER,
+} from '#server/store/writing/zstd-encoder.ts'
 import { KiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 

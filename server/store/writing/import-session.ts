@@ -6,10 +6,10 @@
  * garbage collection leaves alone what is held: that is all the two need to know of each other.
  */
 
-import { ChunkIndex } from './chunk-index.ts'
-import type { Pack, PackSet } from './pack.ts'
-import type { IndexEntries } from './pack-format.ts'
-import type { Place } from './place-table.ts'
+import { ChunkIndex } from '../packs/chunk-index.ts'
+import type { Pack, PackSet } from '../packs/pack.ts'
+import type { IndexEntries } from '../packs/pack-format.ts'
+import type { Place } from '../versions/place-table.ts'
 import { SpanPool } from './span-pool.ts'
 
 /** An import, as far as the packs are concerned. */

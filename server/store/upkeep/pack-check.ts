@@ -1,12 +1,12 @@
 /** Looks whether packs are what their indexes say, and their chunks what they were. */
 import { open, stat } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
-import type { CheckOptions } from './chunk-store.ts'
-import type { Pack, PackSet } from './pack.ts'
-import { IndexEntries, PACK_HEADER_BYTES, packHeaderFault } from './pack-format.ts'
-import { scanPack } from './pack-scan.ts'
-import { isMissing, readFully } from './read-fully.ts'
-import type { SpanPool } from './span-pool.ts'
+import type { CheckOptions } from '../chunk-store.ts'
+import type { Pack, PackSet } from '../packs/pack.ts'
+import { IndexEntries, PACK_HEADER_BYTES, packHeaderFault } from '../packs/pack-format.ts'
+import { scanPack } from '../packs/pack-scan.ts'
+import { isMissing, readFully } from '../read-fully.ts'
+import type { SpanPool } from '../writing/span-pool.ts'
 
 /** Chunks a worker proves in one go: some ten milliseconds. */
 const PROVE_AT_ONCE = 256

@@ -2,12 +2,13 @@
  * What an import does for other versions: chunks they have lost, and ones it found damaged, are theirs
  * again once it has stored them.
  */
-import { ChunkSearch } from './chunk-search.ts'
-import type { ImportSession, ReplacedChunk } from './import-session.ts'
+
+import type { StoreParts } from '../store-parts.ts'
+import type { Place } from '../versions/place-table.ts'
+import { StoredTree } from '../versions/stored-tree.ts'
+import { ChunkSearch } from '../writing/chunk-search.ts'
+import type { ImportSession, ReplacedChunk } from '../writing/import-session.ts'
 import { without } from './pack-check.ts'
-import type { Place } from './place-table.ts'
-import type { StoreParts } from './store-parts.ts'
-import { StoredTree } from './stored-tree.ts'
 import { mendPlaces, readChunkHashes } from './version-mending.ts'
 
 export async function mendAfterImport(

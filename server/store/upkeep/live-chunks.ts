@@ -1,10 +1,10 @@
 /** Which chunks of the store some version holds: one bit each, 5 bytes for each chunk with its offset. */
 import { BootwireError } from '#shared/errors.ts'
-import type { Pack } from './pack.ts'
-import { CHUNK_HEADER_BYTES, type IndexEntries } from './pack-format.ts'
-import type { PlaceTable } from './place-table.ts'
-import { isMissing } from './read-fully.ts'
-import { CHUNKS_AT_ONCE, type StoreParts, yieldThread } from './store-parts.ts'
+import type { Pack } from '../packs/pack.ts'
+import { CHUNK_HEADER_BYTES, type IndexEntries } from '../packs/pack-format.ts'
+import { isMissing } from '../read-fully.ts'
+import { CHUNKS_AT_ONCE, type StoreParts, yieldThread } from '../store-parts.ts'
+import type { PlaceTable } from '../versions/place-table.ts'
 
 /** A pack and which of its chunks live. */
 export class LivePack {

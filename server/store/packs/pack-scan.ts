@@ -5,7 +5,7 @@
 import { open } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { MiB } from '#shared/units.ts'
-import { readUpTo } from './checked-read.ts'
+import { readUpTo } from '../checked-read.ts'
 import {
   CHUNK_HEADER_BYTES,
   IndexEntries,

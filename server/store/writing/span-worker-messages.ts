@@ -2,7 +2,7 @@
  * What main thread and span workers say to each other. Large memory is shared: handed over, it would be
  * accounted anew each time, and the garbage collector run for it.
  */
-import type { PackedChunk } from './pack-format.ts'
+import type { PackedChunk } from '../packs/pack-format.ts'
 
 /** What is to become of a chunk of a span. */
 export const CHUNK_FATE = {

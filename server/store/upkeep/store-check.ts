@@ -2,13 +2,13 @@
  * Verifies the store from both ends: each pack against its index and, as far as wanted, each chunk
  * against its hash; each version from its root record down to the places of its chunks.
  */
-import type { CheckOptions, CheckProgress, CheckReport } from './chunk-store.ts'
+import type { CheckOptions, CheckProgress, CheckReport } from '../chunk-store.ts'
+import { type Pack } from '../packs/pack.ts'
+import { type IndexEntries, type IndexEntry } from '../packs/pack-format.ts'
+import type { StoreParts } from '../store-parts.ts'
+import { SpanPool } from '../writing/span-pool.ts'
 import { DamageList } from './damage-list.ts'
-import { type Pack } from './pack.ts'
 import { type CheckedPack, checkPack } from './pack-check.ts'
-import { type IndexEntries, type IndexEntry } from './pack-format.ts'
-import { SpanPool } from './span-pool.ts'
-import type { StoreParts } from './store-parts.ts'
 import { repairPacks, repairVersions } from './store-repair.ts'
 import { checkVersion, type VersionCheck } from './version-check.ts'
 

@@ -4,12 +4,12 @@ import { BootwireError } from '#shared/errors.ts'
 import type { LeafNode } from '#shared/manifest/leaf-node.ts'
 import { bytesOfBlocks, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
 import { verifyVersionRoot } from '#shared/manifest/version-root.ts'
-import type { IndexEntry } from './pack-format.ts'
-import type { PlaceTable } from './place-table.ts'
-import { isMissing } from './read-fully.ts'
-import { CHUNKS_AT_ONCE, type StoreParts, yieldThread } from './store-parts.ts'
-import { readRoot, StoredTree } from './stored-tree.ts'
-import { verifiedLeaves } from './version-content.ts'
+import type { IndexEntry } from '../packs/pack-format.ts'
+import { isMissing } from '../read-fully.ts'
+import { CHUNKS_AT_ONCE, type StoreParts, yieldThread } from '../store-parts.ts'
+import type { PlaceTable } from '../versions/place-table.ts'
+import { readRoot, StoredTree } from '../versions/stored-tree.ts'
+import { verifiedLeaves } from '../versions/version-content.ts'
 
 /** What is wrong with a version; each part undefined when it is sound. */
 export interface VersionFaults {

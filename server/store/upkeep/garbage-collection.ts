@@ -9,21 +9,21 @@
  */
 import { crc32 } from 'node:zlib'
 import { GiB, MiB } from '#shared/units.ts'
-import { readUpTo } from './checked-read.ts'
-import type { GarbageReport } from './chunk-store.ts'
-import { findLiveChunks, type LivePack } from './live-chunks.ts'
-import type { Pack } from './pack.ts'
+import { readUpTo } from '../checked-read.ts'
+import type { GarbageReport } from '../chunk-store.ts'
+import type { Pack } from '../packs/pack.ts'
 import {
   CHUNK_HEADER_BYTES,
   PACK_BYTES_MAX,
   type PackedChunk,
   RECORD_BYTES_MAX,
   readChunkHeader,
-} from './pack-format.ts'
-import type { PackWriter } from './pack-writer.ts'
-import type { Place, PlaceTable } from './place-table.ts'
-import { isMissing } from './read-fully.ts'
-import { CHUNKS_AT_ONCE, type StoreParts, yieldThread } from './store-parts.ts'
+} from '../packs/pack-format.ts'
+import type { PackWriter } from '../packs/pack-writer.ts'
+import { isMissing } from '../read-fully.ts'
+import { CHUNKS_AT_ONCE, type StoreParts, yieldThread } from '../store-parts.ts'
+import type { Place, PlaceTable } from '../versions/place-table.ts'
+import { findLiveChunks, type LivePack } from './live-chunks.ts'
 
 /** A pack is rewritten when more of it than this is dead. */
 const DEAD_SHARE_MAX = 0.5

@@ -3,6 +3,8 @@
  * needs it durable. Until its index has its name it is a leftover.
  */
 import { invariant } from '#shared/invariant.ts'
+import { type NewFile, replaceFile, type StoreDisk } from '../store-disk.ts'
+import type { StoreLayout } from '../store-layout.ts'
 import type { Pack } from './pack.ts'
 import {
   CHUNK_HEADER_BYTES,
@@ -12,8 +14,6 @@ import {
   PACK_HEADER_BYTES,
   type PackedChunk,
 } from './pack-format.ts'
-import { type NewFile, replaceFile, type StoreDisk } from './store-disk.ts'
-import type { StoreLayout } from './store-layout.ts'
 
 export class PackWriter {
   readonly pack: Pack

@@ -11,7 +11,7 @@ import { encodeLeaf } from '#shared/manifest/leaf-node.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { CUT_TODAY } from '#shared/manifest/version-root.ts'
 import { CHUNK_ENCODING } from '#shared/wire/frame.ts'
-import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX, writeChunkHeader } from './pack-format.ts'
+import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX, writeChunkHeader } from '../packs/pack-format.ts'
 import type { PackWindow } from './pack-window.ts'
 import {
   CHUNK_FATE,

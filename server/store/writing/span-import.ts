@@ -8,11 +8,11 @@
 import { invariant } from '#shared/invariant.ts'
 import { HASH_BYTES } from '#shared/manifest/content-hash.ts'
 import type { ChunkEncoding } from '#shared/wire/frame.ts'
-import type { FoundChunk } from './chunk-index.ts'
+import type { FoundChunk } from '../packs/chunk-index.ts'
+import type { Pack } from '../packs/pack.ts'
+import { CHUNK_HEADER_BYTES, type PackedChunk } from '../packs/pack-format.ts'
+import type { Place } from '../versions/place-table.ts'
 import type { ComingChunk, ImportSession, PackHolder, ReplacedChunk } from './import-session.ts'
-import type { Pack } from './pack.ts'
-import { CHUNK_HEADER_BYTES, type PackedChunk } from './pack-format.ts'
-import type { Place } from './place-table.ts'
 import type { SpanJob } from './span-pool.ts'
 import {
   CHUNK_FATE,

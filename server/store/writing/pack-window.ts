@@ -2,7 +2,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { KiB, MiB } from '#shared/units.ts'
-import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX, readChunkHeader } from './pack-format.ts'
+import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX, readChunkHeader } from '../packs/pack-format.ts'
 import type { PackReading } from './span-worker-messages.ts'
 
 /** One read where chunks follow one another… */

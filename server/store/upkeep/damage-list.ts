@@ -1,5 +1,5 @@
 /** What a check found, each thing once, with the versions that suffer from it. */
-import type { StoreDamage } from './chunk-store.ts'
+import type { StoreDamage } from '../chunk-store.ts'
 
 /** More are counted, not told: a lost disk would fill the screen. */
 const TOLD_MAX = 1000

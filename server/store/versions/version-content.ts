@@ -20,7 +20,7 @@ import {
 import { decodeVersionRoot } from '#shared/manifest/version-root.ts'
 import { CHUNK_LEVEL, type ObjectName } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import type { VersionReader } from './chunk-store.ts'
+import type { VersionReader } from '../chunk-store.ts'
 
 /** Reads nodes; what `verifiedLeaves` needs of a version. */
 export type TreeReader = Pick<VersionReader, 'versionId' | 'signedRoot' | 'readObject'>

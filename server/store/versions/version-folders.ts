@@ -7,10 +7,8 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SignedRoot } from '#shared/manifest/version-root.ts'
-import { NodesWriter } from './nodes-file.ts'
-import { decodePlacesHead, type PlacesHead, PlaceTable, placesHeadBytes } from './place-table.ts'
-import { isMissing, readHead } from './read-fully.ts'
-import { type NewFile, replaceFile, type StoreDisk, writeNewFile } from './store-disk.ts'
+import { isMissing, readHead } from '../read-fully.ts'
+import { type NewFile, replaceFile, type StoreDisk, writeNewFile } from '../store-disk.ts'
 import {
   NEW_SUFFIX,
   REMOVING_PREFIX,
@@ -18,7 +16,9 @@ import {
   VERSION_FILES,
   VERSION_ID_PATTERN,
   WRITING_PREFIX,
-} from './store-layout.ts'
+} from '../store-layout.ts'
+import { NodesWriter } from './nodes-file.ts'
+import { decodePlacesHead, type PlacesHead, PlaceTable, placesHeadBytes } from './place-table.ts'
 import type { TreeNode } from './tree-builder.ts'
 import { encodeRootFile } from './version-root-file.ts'
 

@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { invariant } from '#shared/invariant.ts'
 import { BLOCK_BYTES, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
-import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX } from './pack-format.ts'
+import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX } from '../packs/pack-format.ts'
 import type {
   CutAnswer,
   CutRequest,

@@ -2,10 +2,8 @@
 import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
-import { decodeIndex, encodeIndex, entryCount, type IndexEntries } from './pack-format.ts'
-import { PackWriter } from './pack-writer.ts'
-import { isMissing } from './read-fully.ts'
-import { replaceFile, type StoreDisk } from './store-disk.ts'
+import { isMissing } from '../read-fully.ts'
+import { replaceFile, type StoreDisk } from '../store-disk.ts'
 import {
   INDEX_SUFFIX,
   NEW_SUFFIX,
@@ -13,7 +11,9 @@ import {
   PACK_ID_PATTERN,
   PACK_SUFFIX,
   type StoreLayout,
-} from './store-layout.ts'
+} from '../store-layout.ts'
+import { decodeIndex, encodeIndex, entryCount, type IndexEntries } from './pack-format.ts'
+import { PackWriter } from './pack-writer.ts'
 
 /** A pack and what is known of it. */
 export class Pack {

@@ -7,12 +7,12 @@ import { contentHash, HASH_BYTES, ZERO_HASH } from '#shared/manifest/content-has
 import { encodeLeaf, LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
 import { leafBlocks, nodesAt, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
 import { CUT_TODAY, encodeVersionRoot, versionIdOf } from '#shared/manifest/version-root.ts'
-import type { ChunkSearch } from './chunk-search.ts'
-import type { IndexEntry } from './pack-format.ts'
-import { type Place, PlaceTable } from './place-table.ts'
-import { CHUNKS_AT_ONCE, yieldThread } from './store-parts.ts'
-import { TreeBuilder, type TreeNode } from './tree-builder.ts'
-import { type TreeReader, verifiedLeaves } from './version-content.ts'
+import type { IndexEntry } from '../packs/pack-format.ts'
+import { CHUNKS_AT_ONCE, yieldThread } from '../store-parts.ts'
+import { type Place, PlaceTable } from '../versions/place-table.ts'
+import { TreeBuilder, type TreeNode } from '../versions/tree-builder.ts'
+import { type TreeReader, verifiedLeaves } from '../versions/version-content.ts'
+import type { ChunkSearch } from '../writing/chunk-search.ts'
 
 /** Content hashes of a version's chunks in order. */
 export async function readChunkHashes(tree: TreeReader, count: number): Promise<Uint8Array> {

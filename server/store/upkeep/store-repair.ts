@@ -3,13 +3,14 @@
  * that has them stores them again and mends all versions that hold them; what can be derived is rebuilt.
  * Everything is replaced by a rename, so a crash leaves each file as it was or as it shall be.
  */
-import { ChunkSearch } from './chunk-search.ts'
-import { ImportSession } from './import-session.ts'
+
+import type { IndexEntries, IndexEntry } from '../packs/pack-format.ts'
+import type { StoreParts } from '../store-parts.ts'
+import { readRoot, StoredTree } from '../versions/stored-tree.ts'
+import { ChunkSearch } from '../writing/chunk-search.ts'
+import { ImportSession } from '../writing/import-session.ts'
 import { type CheckedPack, without } from './pack-check.ts'
-import type { IndexEntries, IndexEntry } from './pack-format.ts'
 import type { FoundVersion } from './store-check.ts'
-import type { StoreParts } from './store-parts.ts'
-import { readRoot, StoredTree } from './stored-tree.ts'
 import { mendPlaces, readChunkHashes, rebuildPlaces, rebuildTree } from './version-mending.ts'
 
 export async function repairPacks(

@@ -7,7 +7,7 @@ import { crc32 } from 'node:zlib'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import type { ChunkEncoding } from '#shared/wire/frame.ts'
-import type { ChunkTable } from './chunk-store.ts'
+import type { ChunkTable } from '../chunk-store.ts'
 
 const FORMAT_VERSION = 2
 const MAGIC = new TextEncoder().encode('bwplaces')

@@ -8,8 +8,8 @@ import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
 import { LEVEL_MAX } from '#shared/manifest/tree-shape.ts'
-import { readFully } from './read-fully.ts'
-import type { NewFile } from './store-disk.ts'
+import { readFully } from '../read-fully.ts'
+import type { NewFile } from '../store-disk.ts'
 import type { TreeNode } from './tree-builder.ts'
 
 const FORMAT_VERSION = 2

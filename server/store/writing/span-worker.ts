@@ -4,7 +4,7 @@ import { ChunkDecoder } from '#shared/chunk/chunk-decoder.ts'
 import { invariant } from '#shared/invariant.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import { IndexEntries, type IndexEntry, isSameChunk } from './pack-format.ts'
+import { IndexEntries, type IndexEntry, isSameChunk } from '../packs/pack-format.ts'
 import { PackWindow } from './pack-window.ts'
 import { type CutSpan, cutAndHash, SpanEncoder } from './span-encoder.ts'
 import type {

@@ -14,17 +14,17 @@ import {
   VDISK_BLOCKS_MAX,
 } from '#shared/manifest/tree-shape.ts'
 import { CUT_TODAY, encodeVersionRoot, versionIdOf } from '#shared/manifest/version-root.ts'
-import type { CommittedVersion, VersionWriter } from './chunk-store.ts'
+import type { CommittedVersion, VersionWriter } from '../chunk-store.ts'
+import type { Pack, PackSet } from '../packs/pack.ts'
+import { PACK_BYTES_MAX, type PackedChunk } from '../packs/pack-format.ts'
+import type { PackWriter } from '../packs/pack-writer.ts'
+import type { NewFile } from '../store-disk.ts'
+import { NodesWriter } from '../versions/nodes-file.ts'
+import { PlaceTable } from '../versions/place-table.ts'
+import { TreeBuilder } from '../versions/tree-builder.ts'
 import type { ImportSession, ReplacedChunk } from './import-session.ts'
-import { NodesWriter } from './nodes-file.ts'
-import type { Pack, PackSet } from './pack.ts'
-import { PACK_BYTES_MAX, type PackedChunk } from './pack-format.ts'
-import type { PackWriter } from './pack-writer.ts'
-import { PlaceTable } from './place-table.ts'
 import { type ImportedSpan, SpanImport } from './span-import.ts'
 import { SPAN_BYTES } from './span-pool.ts'
-import type { NewFile } from './store-disk.ts'
-import { TreeBuilder } from './tree-builder.ts'
 
 const VDISK_BYTES_MAX = VDISK_BLOCKS_MAX * BLOCK_BYTES
 
