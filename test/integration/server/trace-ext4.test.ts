@@ -113,6 +113,29 @@ describe('Ext4', () => {
     assert.equal(await Ext4.open(readerOf(blockImage(64, 'noise')), 0), undefined)
   })
 
+  it('has no place for what is allocated and was never written: it reads as zeros', async () => {
+    await using folder = await createTemporaryFolder()
+    const path = join(folder.path, 'image')
+    await writeFile(path, await makeImage({ file: blockImage(3, 'written') }))
+    await runProgram('debugfs', ['-w', '-R', 'fallocate /file 3 50', path])
+    const { files } = await openFiles(new Uint8Array(await readFile(path)))
+    const file = files.find(({ path }) => path === '/file')
+    const blocks = file?.extents.reduce((sum, { blocks }) => sum + blocks, 0)
+    assert.equal(blocks, 3)
+  })
+
+  it('is refused when a file lies outside of it', async () => {
+    const image = await makeImage({ file: blockImage(3, 'x') })
+    const { ext4, files } = await openFiles(image)
+    const inode = files.find(({ path }) => path === '/file')?.inode ?? 0
+    const { inodesPerGroup, inodeBytes } = ext4.geometry
+    const inBlock = (((inode - 1) % inodesPerGroup) * inodeBytes) % 4096
+    // Where the first extent of an inode begins: its header has 12 bytes.
+    const startAt = ext4.inodeBlock(inode) * 4096 + inBlock + 0x28 + 12 + 8
+    new DataView(image.buffer).setUint32(startAt, IMAGE_BYTES / 4096 - 1, true)
+    await assert.rejects(openFiles(image), { code: 'FILESYSTEM_UNREADABLE' })
+  })
+
   it('gives files or an error soon, whatever is damaged', async () => {
     const image = await makeImage({ a: 'a', 'b/c': blockImage(2, 'c'), ...MANY })
     // Where the metadata is: superblock, descriptors, bitmaps, inodes, folders.

@@ -83,6 +83,20 @@ describe('Traces', () => {
     assert.ok(!models.has('PC') && models.size === MODELS_MAX)
   })
 
+  it('keeps each chunk once, where it was read first', async () => {
+    await using folder = await createTemporaryFolder()
+    const files = await FolderTraceFiles.open(folder.path, silentLog())
+    const store = new MemoryChunkStore()
+    const { versionId } = store.add(blockImage(100, 'x'))
+    const reader = await store.openVersion(versionId)
+    const traces = new Traces({ files, store, now: Date.now, log: silentLog() })
+    const second = reader.chunks.firstBlock(1)
+    const entries = [second, 0, second, 0].map((position, atMs) => ({ position, atMs }))
+    await traces.record(reader, { bootId: 'a1', model: 'PC', entries })
+    const [kept] = await files.load(versionId)
+    assert.deepEqual(kept?.entries, entries.slice(0, 2))
+  })
+
   it('keeps nothing of a trace that names no chunk', async () => {
     await using folder = await createTemporaryFolder()
     const files = await FolderTraceFiles.open(folder.path, silentLog())

@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { BootPush } from '#server/stream/boot-push.ts'
 import { BUFFERED_BYTES_MAX, ObjectSender } from '#server/stream/object-sender.ts'
 import { SlabPool } from '#server/stream/slab-pool.ts'
-import { CHUNK_ENCODING, NO_PAYLOAD, type ObjectName, type Priority } from '#shared/wire/frame.ts'
+import {
+  CHUNK_ENCODING,
+  NO_PAYLOAD,
+  type ObjectName,
+  PRIORITY,
+  type Priority,
+} from '#shared/wire/frame.ts'
 import { OBJECTS_IN_FLIGHT_MAX, REQUEST_OBJECTS_MAX } from '#shared/wire/limits.ts'
 import { FakeSessionSocket } from '#test/support/fake-session-socket.ts'
+import { createBootSet } from './boot-set-fixture.ts'
 import { HeldReader } from './held-reader.ts'
 
 /** Counts slabs that are not given back. */
@@ -217,5 +225,48 @@ describe('ObjectSender', () => {
     await reader.endAll()
     assert.deepEqual([sent(), unreadable, reader.started.length], [[], [], 10])
     assert.equal(slabs.used, 0)
+  })
+})
+
+describe('ObjectSender with a boot set', () => {
+  it('pushes behind demand reads and prefetch that waits, and before hydration', async () => {
+    const { set, reader } = await createBootSet()
+    for (let piece = 0; piece < set.layout.pieceCount; piece += 1) await set.load(piece, reader)
+    const held = Promise.withResolvers<void>()
+    const socket = new FakeSessionSocket()
+    const sender = new ObjectSender({
+      reader: {
+        ...reader,
+        readObject: async (name, target) => {
+          await held.promise
+          return await reader.readObject(name, target)
+        },
+      },
+      slabs: new SlabPool(),
+      send: (messages, sent) => socket.send(messages, sent),
+      bufferedBytes: () => socket.bufferedBytes,
+      onUnreadable: (_, error) => assert.fail(String(error)),
+      push: new BootPush(set, reader),
+    })
+    const last = reader.chunks.count - 1
+    const ask = (index: number, priority: Priority) => {
+      const position = reader.chunks.firstBlock(index)
+      sender.request({ priority, objects: [{ level: 0, position }] })
+      return position
+    }
+    const demanded = ask(last, PRIORITY.demand)
+    sender.push([{ begin: 0, end: 30 }])
+    const hydrated = ask(last - 1, PRIORITY.hydration)
+    const prefetched = ask(last - 2, PRIORITY.prefetch)
+    await new Promise(setImmediate)
+    assert.deepEqual(socket.pending, [], 'somebody waits for a slow disk')
+    held.resolve()
+    const got = []
+    for (let count = 0; count < 33; count += 1) got.push((await socket.nextObject()).position)
+    assert.equal(got[0], demanded)
+    assert.equal(got.at(-1), hydrated)
+    assert.ok(got.includes(prefetched))
+    await new Promise(setImmediate)
+    assert.deepEqual(socket.pending, [])
   })
 })
