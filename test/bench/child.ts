@@ -55,6 +55,11 @@ export class BenchProcess implements AsyncDisposable {
     this.#child.stdin?.write(`${line}\n`)
   }
 
+  /** Nothing more is told. */
+  end(): void {
+    this.#child.stdin?.end()
+  }
+
   /** CPU time so far, of all its threads. */
   cpuSeconds(): number {
     const stat = readFileSync(`/proc/${this.pid}/stat`, 'latin1')

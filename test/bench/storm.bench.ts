@@ -16,7 +16,8 @@ import { NBDKIT_PORT, PeerServers, QEMU_PORT } from './replay-peers.ts'
 import { type Goal, median, reportGoals, say } from './report.ts'
 import type { StormOptions, StormReport } from './storm-clients-process.ts'
 
-const SERVED_BY = ['bootwire', 'nbdkit', 'qemu-nbd'] as const
+/** proven: by bootwire, and clients decode and prove what they read, all of them on this machine. */
+const SERVED_BY = ['bootwire', 'proven', 'nbdkit', 'qemu-nbd'] as const
 type ServedBy = (typeof SERVED_BY)[number]
 
 interface Storm {
@@ -86,7 +87,12 @@ async function measureSystem(system: BenchSystem): Promise<void> {
 
 async function measure(site: BenchSite, clients: number): Promise<void> {
   const rounds = clients === GOAL_CLIENTS || options.full ? GOAL_ROUNDS : 1
-  const storms: Record<ServedBy, Storm[]> = { bootwire: [], nbdkit: [], 'qemu-nbd': [] }
+  const storms: Record<ServedBy, Storm[]> = {
+    bootwire: [],
+    proven: [],
+    nbdkit: [],
+    'qemu-nbd': [],
+  }
   for (let round = 0; round < rounds; round += 1) {
     for (const [turn] of SERVED_BY.entries()) {
       const servedBy = SERVED_BY[(turn + round) % SERVED_BY.length] ?? 'bootwire'
@@ -108,7 +114,7 @@ async function storm(site: BenchSite, clients: number, servedBy: ServedBy): Prom
   let target:
     | Pick<StormOptions & { nbd: string }, 'nbd'>
     | { server: { host: string; port: number; pin: string } }
-  if (servedBy === 'bootwire') {
+  if (servedBy === 'bootwire' || servedBy === 'proven') {
     const ours = parts.use(await site.startServer(link))
     server = ours.process
     target = { server: { host: ours.host, port: ours.port, pin: ours.pin } }
@@ -118,11 +124,8 @@ async function storm(site: BenchSite, clients: number, servedBy: ServedBy): Prom
     const port = servedBy === 'nbdkit' ? NBDKIT_PORT : QEMU_PORT
     target = { nbd: `${SERVER_ADDRESS}:${port}` }
   }
-  const processes = await startClients(link, parts, clients, (part) => ({
-    recordPath,
-    ...part,
-    ...target,
-  }))
+  const crowd = { link, parts, clients, isCheap: servedBy === 'bootwire' }
+  const processes = await startClients(crowd, (part) => ({ recordPath, ...part, ...target }))
   const cpuBefore = server.cpuSeconds()
   const wireBefore = link.wireBytes()
   const clientCpuBefore = processes.reduce((sum, it) => sum + it.cpuSeconds(), 0)
@@ -146,23 +149,39 @@ async function storm(site: BenchSite, clients: number, servedBy: ServedBy): Prom
 
 type Part = Pick<StormOptions, 'clients' | 'first'>
 
+interface Crowd {
+  readonly link: Link
+  readonly parts: AsyncDisposableStack
+  readonly clients: number
+  /** Whether they take chunks as they come. */
+  readonly isCheap: boolean
+}
+
 async function startClients(
-  link: Link,
-  parts: AsyncDisposableStack,
-  clients: number,
+  { link, parts, clients, isCheap }: Crowd,
   optionsOf: (part: Part) => StormOptions,
 ): Promise<BenchProcess[]> {
   const processes: BenchProcess[] = []
-  for (let index = 0; index < Math.min(CLIENT_PROCESSES, clients); index += 1) {
-    const first = Math.ceil((clients * index) / CLIENT_PROCESSES)
-    const end = clients === 1 ? 1 : Math.ceil((clients * (index + 1)) / CLIENT_PROCESSES)
-    const own = JSON.stringify(optionsOf({ first, clients: end - first }))
-    const command = link.client.command(benchProgram('storm-clients-process.ts', [own]))
-    const process = parts.use(await BenchProcess.start(command))
-    await process.line()
-    processes.push(process)
+  const count = Math.min(CLIENT_PROCESSES, clients)
+  for (let index = 0; index < count; index += 1) {
+    const first = Math.ceil((clients * index) / count)
+    const end = Math.ceil((clients * (index + 1)) / count)
+    const own = optionsOf({ first, clients: end - first })
+    processes.push(parts.use(await startClientProcess(link, own, isCheap)))
   }
   return processes
+}
+
+async function startClientProcess(
+  link: Link,
+  own: StormOptions,
+  isCheap: boolean,
+): Promise<BenchProcess> {
+  const [node = '', ...program] = benchProgram('storm-clients-process.ts', [JSON.stringify(own)])
+  const preload = isCheap ? ['--import', `${import.meta.dirname}/storm-cheap.ts`] : []
+  const process = await BenchProcess.start(link.client.command([node, ...preload, ...program]))
+  await process.line()
+  return process
 }
 
 /** What a client costs the server's memory that has its vDisk open and does nothing. */
@@ -178,9 +197,7 @@ async function measureIdleClients(site: BenchSite): Promise<number> {
       clients,
       server: { host, port, pin },
     }
-    const program = benchProgram('storm-clients-process.ts', [JSON.stringify(own)])
-    const process = parts.use(await BenchProcess.start(link.client.command(program)))
-    await process.line()
+    const process = parts.use(await startClientProcess(link, own, false))
     process.tell('open')
     await process.line()
     await setTimeout(SETTLE_MS)
