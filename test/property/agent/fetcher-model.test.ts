@@ -277,6 +277,8 @@ class Harness {
 
 it('the fetcher hands on no wrong byte, and all that was wanted, whatever the server does', async () => {
   mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  // Tests after this one run in the same process.
+  using _ = { [Symbol.dispose]: () => mock.timers.reset() }
   await fc.assert(
     fc.asyncProperty(
       fc.boolean(),
