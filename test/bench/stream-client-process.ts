@@ -5,12 +5,12 @@
  * usage: stream-client-process.ts agent|ws PORT PIN WINDOW; the last line is a ClientCost
  */
 
-import { ChunkFetcher } from '#agent/block/chunk-fetcher.ts'
-import type { ChunkTransport } from '#agent/block/chunk-transport.ts'
 import { RAM_TIER_BYTES_DEFAULT, RamTier } from '#agent/block/ram-tier.ts'
-import { ChunkDecoder } from '#shared/chunk/chunk-decoder.ts'
-import { chunkCount } from '#shared/chunk/chunk-math.ts'
+import { Fetcher } from '#agent/fetch/fetcher.ts'
+import type { ObjectTransport } from '#agent/fetch/object-transport.ts'
+import { verifiedRoot } from '#agent/session/opened-version.ts'
 import { invariant } from '#shared/invariant.ts'
+import { BLOCK_BYTES, vdiskBlocks } from '#shared/manifest/tree-shape.ts'
 import type { Opened } from '#shared/wire/messages.ts'
 import { hello } from '#test/support/agent-messages.ts'
 import { createSession } from '#test/support/agent-session.ts'
@@ -26,11 +26,14 @@ export interface ClientCost {
   readonly allBytes: number
 }
 
-/** Fetched before it is timed, so that the compiler is done. */
-const WARM_UP_CHUNKS = 1_000
+/** What is read at a time: as much as the longest chunk. */
+const READ_BLOCKS = 32
+
+/** Read before it is timed, so that the compiler is done; by then the RAM tier has forgotten it. */
+const WARM_UP_BLOCKS = 16_384
 
 interface Connected {
-  readonly transport: ChunkTransport
+  readonly transport: ObjectTransport
   readonly opened: Opened
   readonly close: () => Promise<void> | void
 }
@@ -42,26 +45,27 @@ async function run(): Promise<void> {
   invariant((how === 'agent' || how === 'ws') && pin && window, 'agent|ws PORT PIN WINDOW')
   const connected = how === 'agent' ? await byAgent(Number(port), pin) : await byWs(Number(port))
   const { transport, opened } = connected
-  const fetcher = new ChunkFetcher({
-    grid: opened,
-    tier: new RamTier(opened.sizeBytes, RAM_TIER_BYTES_DEFAULT),
+  const root = verifiedRoot(opened, pin)
+  const fetcher = new Fetcher({
+    root,
+    tier: new RamTier(root.sizeBytes, RAM_TIER_BYTES_DEFAULT),
     transport,
-    decoder: new ChunkDecoder(),
     readahead: false,
-    onUnreadable: (_, error) => {
+    isBoot: false,
+    onFault: ({ error }) => {
       throw error
     },
   })
-  const chunks = chunkCount(opened)
-  const warmUpChunks = Math.min(WARM_UP_CHUNKS, chunks)
-  await fetchAll(fetcher, warmUpChunks, Number(window))
+  const blocks = vdiskBlocks(root.sizeBytes)
+  // The end of it, so that nothing is left of that when the beginning is timed.
+  await readAll(fetcher, { begin: blocks - WARM_UP_BLOCKS, end: blocks }, Number(window))
   const cpuBefore = process.cpuUsage()
   const beginMs = performance.now()
-  await fetchAll(fetcher, chunks, Number(window))
+  await readAll(fetcher, { begin: 0, end: blocks }, Number(window))
   const seconds = (performance.now() - beginMs) / 1000
   const { user, system } = process.cpuUsage(cpuBefore)
   const bytes = opened.sizeBytes
-  const allBytes = bytes + warmUpChunks * opened.chunkBytes
+  const allBytes = bytes + WARM_UP_BLOCKS * BLOCK_BYTES
   const cost: ClientCost = { seconds, cpuSeconds: (user + system) / 1e6, bytes, allBytes }
   await connected.close()
   say(JSON.stringify(cost))
@@ -80,21 +84,31 @@ async function byWs(port: number): Promise<Connected> {
   return { transport, opened, close: () => transport.close() }
 }
 
-/** Asks for the chunks in their order, so many at a time. */
-function fetchAll(fetcher: ChunkFetcher, chunks: number, window: number): Promise<void> {
+interface Range {
+  readonly begin: number
+  readonly end: number
+}
+
+/** Reads blocks in their order, so many reads at a time. */
+function readAll(fetcher: Fetcher, { begin, end }: Range, window: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
-  let asked = 0
-  let done = 0
-  const ask = () => {
-    if (asked === chunks) return
-    asked += 1
-    fetcher.demand(asked - 1, (error) => {
-      if (error !== undefined) return reject(error)
-      done += 1
-      if (done === chunks) resolve()
-      else ask()
+  let next = begin
+  let left = end - begin
+  const read = (): void => {
+    if (next >= end) return
+    const first = next
+    next = Math.min(first + READ_BLOCKS, end)
+    let missing = next - first
+    fetcher.demand(first, next, {
+      onBlocks: (_, blocks) => {
+        missing -= blocks
+        left -= blocks
+        if (left === 0) resolve()
+        else if (missing === 0) setImmediate(read)
+      },
+      onClosed: reject,
     })
   }
-  for (let at = 0; at < window; at += 1) ask()
+  for (let at = 0; at < window; at += 1) read()
   return promise
 }

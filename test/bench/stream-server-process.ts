@@ -1,5 +1,5 @@
 /**
- * The product's stream server for the bench: chunk store on files, sessions, websockets, TLS. What it
+ * The product's stream server for the bench: chunks by content on files, sessions, websockets, TLS. What it
  * stores is compressed where that pays, as an import does.
  *
  * usage: stream-server-process.ts IMAGE FOLDER; writes {"port","pin"} on a line when it listens
@@ -11,13 +11,14 @@ import { join } from 'node:path'
 import { createCore } from '#server/core.ts'
 import { createAgentServer } from '#server/http-servers.ts'
 import { silentLog } from '#server/log.ts'
-import { FileChunkStore } from '#server/store/file-chunk-store.ts'
-import { FramePool } from '#server/stream/frame-pool.ts'
+import { ContentStore } from '#server/store/content-store.ts'
 import { StreamServer } from '#server/stream/stream-server.ts'
 import { ensureServerKey } from '#server/tls/server-key.ts'
+import { versionSigner } from '#server/tls/version-signer.ts'
 import { invariant } from '#shared/invariant.ts'
 import { MiB } from '#shared/units.ts'
 import { MemoryStateStore } from '#test/support/memory-state-store.ts'
+import { MemoryTraceFiles } from '#test/support/memory-trace-files.ts'
 import { say } from './report.ts'
 
 /** What the clients of the bench open. */
@@ -28,10 +29,12 @@ if (import.meta.main) await serve()
 async function serve(): Promise<void> {
   const [imagePath, folder] = process.argv.slice(2)
   invariant(imagePath && folder, 'IMAGE FOLDER')
-  const chunkStore = await FileChunkStore.open(join(folder, 'store'))
+  const key = await ensureServerKey(folder)
+  const chunkStore = await ContentStore.open(join(folder, 'store'), { sign: versionSigner(key) })
   const core = createCore({
     store: new MemoryStateStore(),
     chunkStore,
+    traceFiles: new MemoryTraceFiles(),
     bootFiles: { listKernels: async () => [], removeKernel: async () => undefined },
     unknownClients: { kind: 'vdisk', vdisk: BENCH_VDISK },
     hostnamePattern: 'client-{n}',
@@ -48,10 +51,8 @@ async function serve(): Promise<void> {
     root: { partition: 0, fsType: 'ext4', options: '' },
     osName: 'none',
   })
-  const key = await ensureServerKey(folder)
   const stream = new StreamServer({
     ...core,
-    frames: new FramePool(),
     settings: { serverName: 'bench', menuSeconds: 0 },
     now: Date.now,
     log: silentLog(),

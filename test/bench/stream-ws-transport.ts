@@ -3,24 +3,23 @@
  * websocket is measured against. It answers to one server, and does not come back.
  */
 import { WebSocket } from 'ws'
-import type { ChunkListener, ChunkTransport } from '#agent/block/chunk-transport.ts'
+import type { ObjectListener, ObjectTransport } from '#agent/fetch/object-transport.ts'
 import { invariant } from '#shared/invariant.ts'
 import { decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
 import {
-  CHUNK_HEADER_BYTES,
-  type ChunkRequest,
-  decodeChunkHeader,
-  encodeChunkRequest,
-  FRAME_CHUNK,
+  encodeRequest,
+  FRAME_CONTROL,
+  type ObjectRequest,
+  readObjects,
 } from '#shared/wire/frame.ts'
 import { AGENT_PATH, MESSAGE_BYTES_MAX } from '#shared/wire/limits.ts'
 import type { AgentMessage, Opened } from '#shared/wire/messages.ts'
 
-export class WsTransport implements ChunkTransport {
+export class WsTransport implements ObjectTransport {
   readonly #socket: WebSocket
   readonly #opened = Promise.withResolvers<Opened>()
   readonly #vdisk: string
-  #listener: ChunkListener | undefined
+  #listener: ObjectListener | undefined
 
   constructor(port: number, hello: AgentMessage, vdisk: string) {
     this.#vdisk = vdisk
@@ -41,13 +40,21 @@ export class WsTransport implements ChunkTransport {
     return this.#opened.promise
   }
 
-  listen(listener: ChunkListener): void {
+  listen(listener: ObjectListener): void {
     this.#listener = listener
     listener.onOpen()
   }
 
-  request(request: ChunkRequest): void {
-    this.#socket.send(encodeChunkRequest(request))
+  request(request: ObjectRequest): void {
+    this.#socket.send(encodeRequest(request))
+  }
+
+  push(): void {
+    // Nobody boots.
+  }
+
+  sendTrace(): void {
+    // Nor does anybody trace.
   }
 
   close(): void {
@@ -55,14 +62,13 @@ export class WsTransport implements ChunkTransport {
   }
 
   #take(message: Buffer): void {
-    if (message[0] === FRAME_CHUNK) {
-      const payload = message.subarray(CHUNK_HEADER_BYTES)
-      this.#listener?.onChunk(decodeChunkHeader(message), payload)
+    if (message[0] !== FRAME_CONTROL) {
+      readObjects(message, (header, payload) => this.#listener?.onObject(header, payload))
       return
     }
     const control = decodeServerMessage(message)
     if (control.kind === 'opened') this.#opened.resolve(control)
     else if (control.kind === 'error') this.#opened.reject(new Error(control.message))
-    else this.#socket.send(encodeMessage({ kind: 'open', vdisk: this.#vdisk }))
+    else this.#socket.send(encodeMessage({ kind: 'open', vdisk: this.#vdisk, firstPushBytes: 0 }))
   }
 }

@@ -23,7 +23,7 @@ import type { ClientCost } from './stream-client-process.ts'
 
 const IMAGE_BYTES = 256 * MiB
 
-/** Chunks asked for at a time: what the agent prefetches. */
+/** Reads at a time. */
 const WINDOW = 16
 
 /** How chunks travel, and the shell that makes an image whose chunks the store keeps so. */
