@@ -1,8 +1,10 @@
 /** An image cut into chunks, each with the hash of its content, and what cutting and hashing cost. */
 import { hash } from 'node:crypto'
+import { cutSpan, EVEN_GRID } from '#shared/chunk/chunk-cutting.ts'
 import { invariant } from '#shared/invariant.ts'
+import { SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
 import type { Cut } from './chunking-cutters.ts'
-import type { DiskImage } from './chunking-image.ts'
+import { BLOCK_BYTES, type DiskImage, readImage, viewImage } from './chunking-image.ts'
 import type { BootAccess } from './record-boot.ts'
 
 export interface Chunk {
@@ -31,6 +33,25 @@ export function cutImage(image: DiskImage, cut: Cut): Chunked {
   })
   const cutBytes = chunks.reduce((sum, { bytes }) => sum + bytes.length, 0)
   invariant(cutBytes === image.dataBytes, 'chunks are all of the data, and nothing twice')
+  return { chunks, cpuSeconds }
+}
+
+/** As an import cuts it (shared/chunk/chunk-cutting.ts). */
+export function cutAsImport(image: DiskImage): Chunked {
+  const chunks: Chunk[] = []
+  let cpuSeconds = 0
+  const spanBytes = SPAN_BLOCKS * BLOCK_BYTES
+  for (let begin = 0; begin < image.sizeBytes; begin += spanBytes) {
+    const span = readImage(image, begin, Math.min(spanBytes, image.sizeBytes - begin))
+    cpuSeconds += cpuSecondsOf(() => {
+      for (const { firstBlock, blocks, isZero } of cutSpan(span, EVEN_GRID)) {
+        if (isZero) continue
+        const offsetBytes = begin + firstBlock * BLOCK_BYTES
+        const bytes = viewImage(image, offsetBytes, blocks * BLOCK_BYTES)
+        chunks.push({ offsetBytes, bytes, id: chunkId(bytes) })
+      }
+    })
+  }
   return { chunks, cpuSeconds }
 }
 

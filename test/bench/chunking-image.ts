@@ -4,6 +4,7 @@
  * compressed, while every cut costs an entry in the manifest.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { invariant } from '#shared/invariant.ts'
 import { KiB, MiB } from '#shared/units.ts'
 
 export const BLOCK_BYTES: number = 4 * KiB
@@ -82,6 +83,14 @@ export function readImage(image: DiskImage, offsetBytes: number, lengthBytes: nu
     target.set(part, from - offsetBytes)
   }
   return target
+}
+
+/** Returns bytes that lie within one run, as a view. */
+export function viewImage(image: DiskImage, offsetBytes: number, lengthBytes: number): Uint8Array {
+  const run = image.runs[firstRunAfter(image.runs, offsetBytes)]
+  const from = offsetBytes - (run?.offsetBytes ?? 0)
+  invariant(run !== undefined && from >= 0 && from + lengthBytes <= run.bytes.length, 'one run')
+  return run.bytes.subarray(from, from + lengthBytes)
 }
 
 /** Index of the first run that ends behind the offset. */
