@@ -8,6 +8,9 @@ cd "$(dirname "$0")/../.."
 # The NBD servers that ours is measured against, and the clients that do it.
 NBD_PACKAGES='nbdkit libnbd-bin qemu-utils fio'
 
+# Links between namespaces, with a router that can delay packets.
+LINK_PACKAGES='iproute2 util-linux util-linux-extra kmod busybox-static user-mode-linux'
+
 list() {
     for file in test/bench/*.bench.ts; do
         basename "$file" .bench.ts
@@ -28,6 +31,14 @@ case $name in
 nbd)
     # shellcheck disable=SC2086 # a list of words
     need_packages $NBD_PACKAGES
+    ;;
+link)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $LINK_PACKAGES
+    ;;
+replay | login | storm | update | import)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $DEMO_PACKAGES $LINK_PACKAGES nbdkit qemu-utils casync
     ;;
 chunking)
     # shellcheck disable=SC2086 # a list of words

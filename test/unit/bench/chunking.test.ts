@@ -7,6 +7,7 @@ import { CANDIDATES } from '#test/bench/chunking-candidates.ts'
 import {
   type Chunk,
   chunkId,
+  cutAsImport,
   cutImage,
   newChunks,
   touchedChunks,
@@ -14,6 +15,7 @@ import {
 import { fixedCut, gearCut, gridCut } from '#test/bench/chunking-cutters.ts'
 import { BaseIndex, decodeAll } from '#test/bench/chunking-delta.ts'
 import type { DiskImage } from '#test/bench/chunking-image.ts'
+import { MemoryVersion } from '#test/support/memory-version.ts'
 
 const SIZE_BYTES: number = 4 * MiB
 
@@ -76,6 +78,22 @@ describe('fixedCut()', () => {
     assert.deepEqual(
       chunks.map(({ offsetBytes }) => offsetBytes / KiB),
       [60, 64, 128],
+    )
+  })
+})
+
+describe('cutAsImport()', () => {
+  it('cuts the chunks that a version of the image has, in the same places', () => {
+    const image = Buffer.concat([CONTENT, Buffer.alloc(MiB), CONTENT.subarray(0, 300 * KiB)])
+    const runs = [
+      { offsetBytes: 0, bytes: CONTENT },
+      { offsetBytes: SIZE_BYTES + MiB, bytes: CONTENT.subarray(0, 300 * KiB) },
+    ]
+    const dataBytes = SIZE_BYTES + 300 * KiB
+    const { chunks } = cutAsImport({ path: '', sizeBytes: image.length, dataBytes, runs })
+    assert.deepEqual(
+      chunks.map(({ offsetBytes, bytes }) => [offsetBytes / (4 * KiB), bytes.length / (4 * KiB)]),
+      new MemoryVersion(image).chunks.map(({ firstBlock, blocks }) => [firstBlock, blocks]),
     )
   })
 })
