@@ -71,7 +71,8 @@ export async function convertToRaw(
   let said = ''
   stderr.on('data', (part) => (said += String(part)))
   stdout.on('data', (part) => {
-    const percent = /\(([\d.]+)\/100%\)/.exec(String(part))?.[1]
+    // Several come in one part when this process is busy.
+    const percent = [...String(part).matchAll(/\(([\d.]+)\/100%\)/g)].at(-1)?.[1]
     if (percent !== undefined) onShare(Number(percent) / 100)
   })
   const status = await exitOf('qemu-img', child).catch((error: unknown) => {
@@ -80,6 +81,8 @@ export async function convertToRaw(
   })
   signal.throwIfAborted()
   if (status !== 0) throw toolFailure('qemu-img', status, said)
+  // Its last word may still be in the pipe.
+  onShare(1)
 }
 
 /** In QEMU's notation of options a comma is doubled. */

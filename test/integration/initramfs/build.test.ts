@@ -61,6 +61,7 @@ describe('the initramfs', TIMEOUT, () => {
       assert.deepEqual([uid, gid], [0, 0], name)
     }
     assert.deepEqual((await readdir(path(AGENT_FOLDER))).toSorted(), [
+      'bootwire-agent.cjs',
       'hot-overlay.cjs',
       'main.cjs',
       'reply-worker.cjs',
