@@ -65,6 +65,7 @@ export class BenchSite implements AsyncDisposable {
     const folder = await mkdtemp(join(CACHE_FOLDER, 'bench', `site-${system}-`))
     const site = new BenchSite(images, folder)
     try {
+      await site.#import()
       await site.#fill()
       await site.#fillCache()
     } catch (error) {
@@ -88,8 +89,9 @@ export class BenchSite implements AsyncDisposable {
     return what === 'current' ? CURRENT_VDISK : what.replace(' ', '-')
   }
 
-  async startServer(link: Link): Promise<BenchServer> {
-    const stateFolder = join(this.folder, 'state')
+  /** `untraced`: as it was when version 1 was imported, and nobody had booted it. */
+  async startServer(link: Link, state: 'state' | 'untraced' = 'state'): Promise<BenchServer> {
+    const stateFolder = join(this.folder, state)
     return await BenchServer.start({ link, stateFolder, vdisk: CURRENT_VDISK })
   }
 
@@ -104,11 +106,20 @@ export class BenchSite implements AsyncDisposable {
     await rm(this.folder, { recursive: true, force: true })
   }
 
+  async #import(): Promise<void> {
+    say(`importing ${this.system}, and booting it once`)
+    await using link = await Link.create(LAN)
+    {
+      await using server = await this.startServer(link)
+      await server.run('vdisk', 'import', this.images.before, '--name', CURRENT_VDISK)
+      await untilForeseen(server, CURRENT_VDISK, 'guessed')
+    }
+    await runProgram('cp', ['-a', join(this.folder, 'state'), join(this.folder, 'untraced')])
+  }
+
   async #fill(): Promise<void> {
     await using link = await Link.create(LAN)
     await using server = await this.startServer(link)
-    say(`importing ${this.system}, and booting it once`)
-    await server.run('vdisk', 'import', this.images.before, '--name', CURRENT_VDISK)
     await this.#bootOnce(link, server)
     for (const update of UPDATES) {
       const name = this.vdisk(update)

@@ -16,11 +16,12 @@ import { PeerClient, PeerServers, type ReplayPeer } from './replay-peers.ts'
 import type { ReplayReport } from './replay-process.ts'
 
 /**
- * cold: nothing is known of the boot and nothing is on the client; traced: the server knows an earlier
- * boot; warm: the client's disk has the version; next: it has the version before, and no boot of this
+ * demand: nothing is brought before it is asked for, and nothing is on the client; cold: the first boot
+ * of what was imported, which the server can only guess at; traced: the server knows an earlier boot; warm: the client's disk has the version; next: it has the version before, and no boot of this
  * one is known; carried: the same without a disk.
  */
 export const OURS = [
+  'demand',
   'cold',
   'traced',
   'warm',
@@ -34,6 +35,7 @@ export type Subject = ReplayPeer | Ours
 
 /** What each of them boots. */
 const VERSIONS: Readonly<Record<Ours, 'current' | Update>> = {
+  demand: 'current',
   cold: 'current',
   traced: 'current',
   warm: 'current',
@@ -70,20 +72,30 @@ export interface Run {
 export class Stand implements AsyncDisposable {
   readonly site: BenchSite
   readonly link: Link
-  readonly server: BenchServer
-  readonly peers: PeerServers
+  readonly #server: BenchServer
+  /** One that knows of no boot. */
+  readonly #untraced: BenchServer
+  readonly #parts: AsyncDisposableStack
 
-  private constructor(site: BenchSite, link: Link, server: BenchServer, peers: PeerServers) {
+  private constructor(
+    site: BenchSite,
+    link: Link,
+    servers: { readonly server: BenchServer; readonly untraced: BenchServer },
+    parts: AsyncDisposableStack,
+  ) {
     this.site = site
     this.link = link
-    this.server = server
-    this.peers = peers
+    this.#server = servers.server
+    this.#untraced = servers.untraced
+    this.#parts = parts
   }
 
   static async open(site: BenchSite, link: Link): Promise<Stand> {
-    const server = await site.startServer(link)
-    const peers = await PeerServers.start(link, site.images.before)
-    return new Stand(site, link, server, peers)
+    await using parts = new AsyncDisposableStack()
+    const server = parts.use(await site.startServer(link))
+    const untraced = parts.use(await site.startServer(link, 'untraced'))
+    parts.use(await PeerServers.start(link, site.images.before))
+    return new Stand(site, link, { server, untraced }, parts.move())
   }
 
   async run(subject: Subject, options: RunOptions): Promise<Run> {
@@ -94,8 +106,7 @@ export class Stand implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.server[Symbol.asyncDispose]()
-    await this.peers[Symbol.asyncDispose]()
+    await this.#parts.disposeAsync()
   }
 
   async #runPeer(peer: ReplayPeer, options: RunOptions): Promise<Run> {
@@ -109,7 +120,8 @@ export class Stand implements AsyncDisposable {
   }
 
   async #runOurs(subject: Ours, options: RunOptions): Promise<Run> {
-    const { site, link, server } = this
+    const { site, link } = this
+    const server = subject === 'cold' ? this.#untraced : this.#server
     const what = VERSIONS[subject]
     const cachePath = ON_DISK.includes(subject) ? await site.copyFullCache() : undefined
     try {
@@ -117,7 +129,7 @@ export class Stand implements AsyncDisposable {
       if (cachePath !== undefined && options.dropCaches === true) await dropPageCache(cachePath)
       await using agent = await BenchAgent.start(link, server, {
         vdisk: site.vdisk(what),
-        isBoot: subject !== 'cold',
+        isBoot: subject !== 'demand',
         ...(cachePath !== undefined && { cachePath }),
       })
       const run = await this.#measure(machine, () => agent.open())

@@ -62,7 +62,7 @@ const slow: LinkShape = { roundTripMs: 20, bitsPerSecond: 25 * MBIT }
  */
 const GOAL_CELLS: Readonly<Record<BenchSystem, readonly Cell[]>> = {
   minimal: [
-    { link: lan, options: THINKING, subjects: ['local', 'nbdkit', 'cold'], rounds: 5 },
+    { link: lan, options: THINKING, subjects: ['local', 'nbdkit', 'demand', 'cold'], rounds: 5 },
     { link: lan, options: FROM_DISK, subjects: ['local', 'warm'], rounds: 5 },
     {
       link: lan,
@@ -73,9 +73,9 @@ const GOAL_CELLS: Readonly<Record<BenchSystem, readonly Cell[]>> = {
     {
       link: near,
       options: THINKING,
-      subjects: [...REPLAY_PEERS, 'cold', 'traced', 'next in place', 'next rebuilt'],
+      subjects: [...REPLAY_PEERS, 'demand', 'cold', 'traced', 'next in place', 'next rebuilt'],
       rounds: 3,
-      onceOnly: ['nbdkit-cached', 'qemu-nbd', 'cold', 'next in place', 'next rebuilt'],
+      onceOnly: ['nbdkit-cached', 'qemu-nbd', 'demand', 'cold', 'next in place', 'next rebuilt'],
     },
     {
       link: far,
@@ -87,7 +87,7 @@ const GOAL_CELLS: Readonly<Record<BenchSystem, readonly Cell[]>> = {
     { link: slow, options: { thinkDivisor: NO_THINKING }, subjects: ['traced'], rounds: 3 },
   ],
   desktop: [
-    { link: lan, options: THINKING, subjects: ['local', 'nbdkit', 'cold'], rounds: 3 },
+    { link: lan, options: THINKING, subjects: ['local', 'nbdkit', 'demand', 'cold'], rounds: 3 },
     { link: lan, options: FROM_DISK, subjects: ['local', 'warm'], rounds: 1 },
     {
       link: lan,
@@ -177,8 +177,9 @@ function checkSubject(subject: Subject, { agent, wireBytes, report }: Run): void
   if (agent === undefined) return
   const { prefetch, objectsCorrupt } = agent.overlay
   invariant(objectsCorrupt === 0, 'no object is corrupt')
-  if (subject === 'cold') invariant(prefetch.pushedBytes === 0, 'cold has no list of the boot')
-  if (subject === 'traced') invariant(prefetch.pushedBytes > 0, 'traced is pushed to')
+  const isPushed = prefetch.pushedBytes > 0
+  if (subject === 'demand') invariant(!isPushed, 'what is not asked for does not come')
+  if (subject === 'cold' || subject === 'traced') invariant(isPushed, `${subject} is pushed to`)
   if (subject === 'warm') invariant(wireBytes < 0.02 * report.readBytes, 'warm has it all')
 }
 
