@@ -9,12 +9,20 @@ import { type BootListEntry, NO_PAYLOAD, type PushRange } from '#shared/wire/fra
 import { PUSH_RANGES_MAX } from '#shared/wire/limits.ts'
 import type { BootSet } from './boot-set.ts'
 import { messageWithoutPayload } from './object-message.ts'
+import type { Slab } from './slab-pool.ts'
 
 /** Messages to be sent by one write. */
 export interface PushPart {
   readonly bytes: Uint8Array
   /** To be called when they are sent. */
   readonly release: () => void
+}
+
+/** Where in a slab a message lies. */
+export interface FoundMessage {
+  readonly slab: Slab
+  readonly begin: number
+  readonly end: number
 }
 
 interface OpenRange {
@@ -57,6 +65,19 @@ export class BootPush {
     const entry = this.set.layout.indexOf(level, position)
     if (entry >= 0)
       this.#leftOut[entry >>> 3] = (this.#leftOut[entry >>> 3] ?? 0) | (1 << (entry & 7))
+  }
+
+  /** The message with an object, where it is in memory; valid until the next piece comes there. */
+  find(level: number, position: number): FoundMessage | undefined {
+    const { layout } = this.set
+    const entry = layout.indexOf(level, position)
+    if (entry < 0 || this.set.isLost(entry)) return undefined
+    const index = layout.pieceOf(entry)
+    const piece = this.set.piece(index)
+    if (piece === undefined) return undefined
+    const { offsetBytes } = layout.piece(index)
+    const begin = layout.startOf(entry) - offsetBytes
+    return { slab: piece.slab, begin, end: layout.startOf(entry + 1) - offsetBytes }
   }
 
   get hasWork(): boolean {

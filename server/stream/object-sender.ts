@@ -209,9 +209,10 @@ export class ObjectSender {
   }
 
   #start(lane: Lane, name: ObjectName): void {
-    const answer = this.#plan(name)
+    const answer = this.#inBootSet(name) ?? this.#plan(name)
     lane.started.push(answer)
     this.#startedBytes += plannedBytes(answer)
+    if (answer.begin !== undefined) return this.#scheduleFlush()
     if (name.level === CHUNK_LEVEL && answer.payloadBytes === 0) {
       putWithoutPayload(answer, NO_PAYLOAD.absent)
       this.#scheduleFlush()
@@ -219,6 +220,15 @@ export class ObjectSender {
     }
     this.#readingCount += 1
     void this.#read(answer)
+  }
+
+  /** An answer that lies in memory since others were pushed it. */
+  #inBootSet(name: ObjectName): Answer | undefined {
+    const found = this.#options.push?.find(name.level, name.position)
+    if (found === undefined) return undefined
+    const { slab, begin, end } = found
+    slab.retain()
+    return { name, slab, payloadAt: begin, headerBytes: 0, payloadBytes: end - begin, begin, end }
   }
 
   #plan(name: ObjectName): Answer {
