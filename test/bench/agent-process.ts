@@ -1,7 +1,7 @@
 /**
  * An agent without a machine: its session, its block layers and its NBD server, on a unix socket
  * instead of the kernel's device. It does nothing before it is told so, so that its own start is not
- * measured.
+ * measured. It runs as one file with its workers beside it (agent-bundle.ts), as the agent does.
  *
  * usage: agent-process.ts AGENT_OPTIONS (JSON); then it reads commands, a line each, and answers each
  * with a line of JSON:
@@ -11,7 +11,9 @@
  *   stats  AgentStats
  */
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { pathToFileURL } from 'node:url'
 import { type Overlay, type OverlayStats, openOverlay } from '#agent/block/open-overlay.ts'
 import { RAM_TIER_BYTES_DEFAULT } from '#agent/block/ram-tier.ts'
 import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
@@ -37,6 +39,8 @@ export interface AgentOptions {
   readonly cachePath?: string
   /** For the socket and the write cache. */
   readonly folder: string
+  /** Where the files of the workers lie. */
+  readonly programFolder: string
 }
 
 export interface AgentStats {
@@ -61,7 +65,7 @@ interface Running {
   readonly complete: Promise<void>
 }
 
-if (import.meta.main) await run()
+void run()
 
 async function run(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as AgentOptions
@@ -91,7 +95,7 @@ async function run(): Promise<void> {
 }
 
 async function start(options: AgentOptions, diskCache: LateDiskCache): Promise<Running> {
-  const { host, port, pin, vdisk, isBoot, folder } = options
+  const { host, port, pin, vdisk, isBoot, folder, programFolder } = options
   const session = createSession(
     { port, pin },
     {
@@ -119,11 +123,16 @@ async function start(options: AgentOptions, diskCache: LateDiskCache): Promise<R
     transport: session,
     diskCache,
     isBoot,
+    hotModuleUrl: pathToFileURL(join(programFolder, 'hot-overlay.cjs')).href,
     onNotice: (notice) => say(`notice ${JSON.stringify(notice)}`),
   })
   const server = await NbdServer.listen({
     socketPath: socketPath(options),
     exports: [{ ...overlay.device, name: '', description: '' }],
+    workers: {
+      transmission: join(programFolder, 'transmission-worker.cjs'),
+      reply: join(programFolder, 'reply-worker.cjs'),
+    },
   })
   localCopy.begin(overlay.background, opened.hydration)
   const { versionId } = opened

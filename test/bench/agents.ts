@@ -2,9 +2,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { agentBundle } from './agent-bundle.ts'
 import type { AgentOptions, AgentStats } from './agent-process.ts'
 import type { BenchServer } from './bench-server.ts'
-import { BenchProcess, benchProgram } from './child.ts'
+import { BenchProcess } from './child.ts'
 import type { Link } from './link.ts'
 import type { NbdAddress } from './nbd-reader.ts'
 
@@ -26,8 +27,11 @@ export class BenchAgent implements AsyncDisposable {
   static async start(link: Link, server: BenchServer, setup: AgentSetup): Promise<BenchAgent> {
     const folder = await mkdtemp(join(tmpdir(), 'bootwire-agent-'))
     const { host, port, pin } = server
-    const options: AgentOptions = { host, port, pin, mac: BENCH_MAC, folder, ...setup }
-    const program = benchProgram('agent-process.ts', [JSON.stringify(options)])
+    const programFolder = await agentBundle()
+    const where = { host, port, pin, mac: BENCH_MAC, folder, programFolder }
+    const options: AgentOptions = { ...where, ...setup }
+    const main = join(programFolder, 'agent-process.cjs')
+    const program = [process.execPath, main, JSON.stringify(options)]
     const agent = new BenchAgent(await BenchProcess.start(link.client.command(program)), folder)
     await agent.process.line()
     return agent
