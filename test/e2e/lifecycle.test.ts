@@ -109,6 +109,19 @@ describe('a machine without a disk', { timeout: 4 * BOOT_TIMEOUT_MS }, () => {
     assert.equal(await hashOfStore(), hashBefore)
   })
 
+  it('has its second boot foreseen: what it reads is there before it asks', async () => {
+    const { lastStatus } = await site.bootWhen(
+      MAC,
+      'the login is told',
+      ({ phases, lastStatus }) =>
+        phases.some(({ phase }) => phase === 'login') && lastStatus !== undefined,
+    )
+    assert.ok(lastStatus !== undefined)
+    const { hits, late, misses, pushedBytes } = lastStatus.prefetch
+    assert.ok(pushedBytes > MiB, `${pushedBytes} bytes were pushed`)
+    assert.ok(hits >= 0.9 * (hits + late + misses), JSON.stringify(lastStatus.prefetch))
+  })
+
   it('switches off cleanly, and the server knows', async () => {
     shell.send('systemctl poweroff')
     await machine.waitForPowerOff(SHUTDOWN_TIMEOUT_MS)
