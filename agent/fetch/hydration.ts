@@ -185,6 +185,8 @@ export class Hydration {
       await this.#limitRate(chunk)
       while (coming.size >= this.#keepsMax()) await Promise.race(coming)
       const keeping = fetcher.keep(chunk).finally(() => coming.delete(keeping))
+      // When the vDisk is closed while this waits for something else, nobody hears of it here.
+      keeping.catch(() => undefined)
       coming.add(keeping)
     }
     await Promise.all(coming)
