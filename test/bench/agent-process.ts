@@ -134,7 +134,8 @@ async function start(options: AgentOptions, diskCache: LateDiskCache): Promise<R
       reply: join(programFolder, 'reply-worker.cjs'),
     },
   })
-  localCopy.begin(overlay.background, opened.hydration)
+  // What is read is measured; the rest comes only when it is told to.
+  localCopy.begin(overlay.background, { mode: 'off', rateBytesPerSecond: 0 })
   const { versionId } = opened
   return { session, overlay, server, versionId, localCopy, complete: complete.promise }
 }
