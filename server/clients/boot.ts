@@ -14,6 +14,8 @@ export class Boot {
   /** True while a session belongs to this boot. */
   attached = false
   #record: BootRecord
+  /** Not in the record yet: there are hundreds of writes for each look at it. */
+  #newWireBytes = 0
   readonly #changed: () => void
 
   constructor(record: BootRecord, changed: () => void) {
@@ -22,6 +24,11 @@ export class Boot {
   }
 
   get record(): BootRecord {
+    if (this.#newWireBytes > 0) {
+      const wireBytes = this.#record.wireBytes + this.#newWireBytes
+      this.#record = { ...this.#record, wireBytes }
+      this.#newWireBytes = 0
+    }
     return this.#record
   }
 
@@ -41,7 +48,7 @@ export class Boot {
 
   /** Counts bytes sent. Not worth a write of its own: saved with whatever comes next. */
   addWireBytes(bytes: number): void {
-    this.#record = { ...this.#record, wireBytes: this.#record.wireBytes + bytes }
+    this.#newWireBytes += bytes
   }
 
   reported(lastStatus: Omit<Status, 'kind'>): void {

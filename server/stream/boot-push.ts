@@ -80,6 +80,13 @@ export class BootPush {
     return { slab: piece.slab, begin, end: layout.startOf(entry + 1) - offsetBytes }
   }
 
+  /** Brings the piece with an object into memory, where one read does it; else undefined. */
+  load(level: number, position: number): Promise<void> | undefined {
+    const { layout, hasFile } = this.set
+    const entry = hasFile ? layout.indexOf(level, position) : -1
+    return entry < 0 ? undefined : this.set.load(layout.pieceOf(entry), this.#reader)
+  }
+
   get hasWork(): boolean {
     for (let range = this.#ranges[0]; range !== undefined; range = this.#ranges[0]) {
       while (range.begin < range.end && this.#isLeftOut(range.begin)) range.begin += 1

@@ -11,6 +11,7 @@
 
 import type { StoredObject, VersionReader } from '#server/store/chunk-store.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { invariant } from '#shared/invariant.ts'
 import { HASH_BYTES } from '#shared/manifest/content-hash.ts'
 import { LEAF_BYTES_MAX, LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
 import { FAN_OUT, nodesAt, treeLevels, vdiskBlocks } from '#shared/manifest/tree-shape.ts'
@@ -58,13 +59,20 @@ interface ObjectSize {
   readonly payloadBytes: number
 }
 
-interface Answer extends ObjectSize {
+interface Answer {
   readonly name: ObjectName
+  /** How long it may be, as far as that is known. */
+  readonly plannedBytes: number
+  slab: Slab | undefined
+  /** Of the message in the slab; undefined until it is there. */
+  begin: number | undefined
+  end: number
+}
+
+/** Where in a slab an object is to be read to. */
+interface Room extends ObjectSize {
   readonly slab: Slab
   readonly payloadAt: number
-  /** Of the message in the slab; undefined until it is there. */
-  begin?: number
-  end: number
 }
 
 interface Lane {
@@ -114,7 +122,8 @@ export class ObjectSender {
     const { push } = this.#options
     if (push === undefined) throw invalid('there is no boot list to push from')
     push.request(ranges)
-    this.#pump()
+    // Ranges that come together follow one another: then they are sent as one.
+    this.#scheduleFlush()
   }
 
   /** Sends nothing more. Reads under way end by themselves. */
@@ -125,7 +134,7 @@ export class ObjectSender {
     for (const lane of this.#lanes) {
       lane.waiting.length = 0
       // Those still being read are released when their read ends.
-      for (const answer of lane.started) if (answer.begin !== undefined) answer.slab.release()
+      for (const { begin, slab } of lane.started) if (begin !== undefined) slab?.release()
       lane.started.length = 0
     }
     this.#dropSlab()
@@ -162,7 +171,7 @@ export class ObjectSender {
     if (this.#isClosed) return
     for (let lane = this.#nextLane(); lane !== undefined; lane = this.#nextLane()) {
       const name = lane.waiting[0]
-      if (name === undefined || !this.#hasRoom(plannedBytes(this.#sizeOf(name)))) break
+      if (name === undefined || !this.#hasRoom(roomBytes(this.#sizeOf(name)))) break
       lane.waiting.shift()
       this.#start(lane, name)
     }
@@ -209,56 +218,68 @@ export class ObjectSender {
   }
 
   #start(lane: Lane, name: ObjectName): void {
-    const answer = this.#inBootSet(name) ?? this.#plan(name)
+    const plannedBytes = roomBytes(this.#sizeOf(name))
+    const answer: Answer = { name, plannedBytes, slab: undefined, begin: undefined, end: 0 }
     lane.started.push(answer)
-    this.#startedBytes += plannedBytes(answer)
-    if (answer.begin !== undefined) return this.#scheduleFlush()
-    if (name.level === CHUNK_LEVEL && answer.payloadBytes === 0) {
-      putWithoutPayload(answer, NO_PAYLOAD.absent)
-      this.#scheduleFlush()
-      return
-    }
+    this.#startedBytes += plannedBytes
+    if (this.#takeFromBootSet(answer)) return this.#scheduleFlush()
     this.#readingCount += 1
     void this.#read(answer)
   }
 
-  /** An answer that lies in memory since others were pushed it. */
-  #inBootSet(name: ObjectName): Answer | undefined {
-    const found = this.#options.push?.find(name.level, name.position)
-    if (found === undefined) return undefined
-    const { slab, begin, end } = found
-    slab.retain()
-    return { name, slab, payloadAt: begin, headerBytes: 0, payloadBytes: end - begin, begin, end }
+  /** What others were pushed lies in memory, and who asks for one object of a piece will want the rest. */
+  #takeFromBootSet(answer: Answer): boolean {
+    const found = this.#options.push?.find(answer.name.level, answer.name.position)
+    if (found === undefined) return false
+    found.slab.retain()
+    answer.slab = found.slab
+    answer.begin = found.begin
+    answer.end = found.end
+    return true
   }
 
-  #plan(name: ObjectName): Answer {
+  async #read(answer: Answer): Promise<void> {
+    const { level, position } = answer.name
+    const loading = this.#options.push?.load(level, position)
+    if (loading !== undefined) await loading
+    const isThere = loading !== undefined && !this.#isClosed && this.#takeFromBootSet(answer)
+    if (!isThere && !this.#isClosed) await this.#readFromStore(answer)
+    this.#readingCount -= 1
+    if (this.#isClosed) return answer.slab?.release()
+    if (this.#readingCount === 0) this.#flush()
+    else this.#scheduleFlush()
+  }
+
+  async #readFromStore(answer: Answer): Promise<void> {
+    const { name } = answer
+    const room = this.#takeRoom(name)
+    answer.slab = room.slab
+    if (name.level === CHUNK_LEVEL && room.payloadBytes === 0) {
+      return putWithoutPayload(answer, room, NO_PAYLOAD.absent)
+    }
+    try {
+      const { payloadAt, payloadBytes } = room
+      const target = room.slab.bytes.subarray(payloadAt, payloadAt + payloadBytes)
+      const stored = await this.#options.reader.readObject(name, target)
+      if (stored === undefined) putWithoutPayload(answer, room, NO_PAYLOAD.absent)
+      else putStored(answer, room, stored)
+    } catch (error) {
+      putWithoutPayload(answer, room, NO_PAYLOAD.unreadable)
+      if (!this.#isClosed) this.#options.onUnreadable(name, error)
+    }
+  }
+
+  #takeRoom(name: ObjectName): Room {
     const size = this.#sizeOf(name)
-    if (this.#slab === undefined || this.#slabFilled + plannedBytes(size) > SLAB_BYTES) {
+    if (this.#slab === undefined || this.#slabFilled + roomBytes(size) > SLAB_BYTES) {
       this.#dropSlab()
       this.#slab = this.#options.slabs.take()
     }
     const slab = this.#slab
     slab.retain()
     const payloadAt = this.#slabFilled + size.headerBytes
-    this.#slabFilled += plannedBytes(size)
-    return { ...size, name, slab, payloadAt, end: 0 }
-  }
-
-  async #read(answer: Answer): Promise<void> {
-    const { name, slab, payloadAt, payloadBytes } = answer
-    try {
-      const target = slab.bytes.subarray(payloadAt, payloadAt + payloadBytes)
-      const stored = await this.#options.reader.readObject(name, target)
-      if (stored === undefined) putWithoutPayload(answer, NO_PAYLOAD.absent)
-      else putHeader(answer, stored)
-    } catch (error) {
-      putWithoutPayload(answer, NO_PAYLOAD.unreadable)
-      if (!this.#isClosed) this.#options.onUnreadable(name, error)
-    }
-    this.#readingCount -= 1
-    if (this.#isClosed) return slab.release()
-    if (this.#readingCount === 0) this.#flush()
-    else this.#scheduleFlush()
+    this.#slabFilled += roomBytes(size)
+    return { ...size, slab, payloadAt }
   }
 
   /** Once all that this turn of the event loop brings is there: it may leave together. */
@@ -278,9 +299,9 @@ export class ObjectSender {
 
   /** Sends the first answers of a lane, as far as they are ready and lie behind one another. */
   #sendRun(started: Answer[]): void {
-    const first = started[0] as Answer
-    const { slab, begin } = first
-    let { end } = first
+    const { slab, begin, end: firstEnd } = started[0] as Answer
+    invariant(slab !== undefined, 'an answer that is ready is in a slab')
+    let end = firstEnd
     let count = 1
     for (; count < started.length; count += 1) {
       const next = started[count] as Answer
@@ -289,7 +310,7 @@ export class ObjectSender {
     }
     const run = started.splice(0, count)
     this.#unansweredCount -= count
-    for (const answer of run) this.#startedBytes -= plannedBytes(answer)
+    for (const answer of run) this.#startedBytes -= answer.plannedBytes
     this.#send(slab.bytes.subarray(begin, end), () => {
       for (let left = count; left > 0; left -= 1) slab.release()
     })
@@ -309,20 +330,19 @@ export class ObjectSender {
   }
 }
 
-function plannedBytes({ headerBytes, payloadBytes }: ObjectSize): number {
+function roomBytes({ headerBytes, payloadBytes }: ObjectSize): number {
   return headerBytes + payloadBytes
 }
 
-function putHeader(answer: Answer, { encoding, rawBytes, storedBytes }: StoredObject): void {
-  const { name, slab, payloadAt } = answer
-  const header = { ...name, encoding, rawBytes, storedBytes }
+function putStored(answer: Answer, { slab, payloadAt }: Room, stored: StoredObject): void {
+  const { encoding, rawBytes, storedBytes } = stored
+  const header = { ...answer.name, encoding, rawBytes, storedBytes }
   answer.begin = writeMessageHeader(slab.bytes, payloadAt, header)
   answer.end = payloadAt + storedBytes
 }
 
-function putWithoutPayload(answer: Answer, encoding: 0 | 255): void {
-  const { name, slab, payloadAt } = answer
-  const header = { ...name, encoding, rawBytes: 0, storedBytes: 0 }
+function putWithoutPayload(answer: Answer, { slab, payloadAt }: Room, encoding: 0 | 255): void {
+  const header = { ...answer.name, encoding, rawBytes: 0, storedBytes: 0 }
   answer.begin = writeMessageHeader(slab.bytes, payloadAt, header)
   answer.end = payloadAt
 }
