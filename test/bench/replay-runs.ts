@@ -53,6 +53,8 @@ export interface RunOptions {
   readonly dropCaches?: boolean
   /** Every byte is compared with the image. */
   readonly verify?: boolean
+  /** All that was recorded, also what was read after the system was up. */
+  readonly isWhole?: boolean
 }
 
 export interface Run {
@@ -142,7 +144,8 @@ export class Stand implements AsyncDisposable {
   async #startMachine(what: 'current' | Update, options: RunOptions): Promise<BenchProcess> {
     const { site, link } = this
     const image = options.verify === true ? [site.imagePath(what)] : []
-    const args = [site.recordPath(what), 'up', String(options.thinkDivisor), ...image]
+    const until = options.isWhole === true ? 'all' : 'up'
+    const args = [site.recordPath(what), until, String(options.thinkDivisor), ...image]
     const program = benchProgram('replay-process.ts', args)
     const machine = await BenchProcess.start(link.client.command(program))
     await machine.line()
