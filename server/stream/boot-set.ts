@@ -27,6 +27,7 @@ export class BootSet {
   /** Entries that could not be read when their piece was loaded last. */
   readonly #lost = new Set<number>()
   #file: BootSetFile | undefined
+  #isClosed = false
 
   constructor(options: BootSetOptions) {
     this.#options = options
@@ -38,8 +39,11 @@ export class BootSet {
     return this.#file !== undefined
   }
 
-  useFile(file: BootSetFile): void {
-    this.#file = file
+  /** Takes the file over: it is closed with the set, at once where nobody will read it. */
+  async useFile(file: BootSetFile): Promise<void> {
+    const unused = this.#isClosed ? file : this.#file
+    if (!this.#isClosed) this.#file = file
+    await unused?.close()
   }
 
   /** Returns a piece that is in memory. */
@@ -72,6 +76,7 @@ export class BootSet {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     this.#shelf.clear()
     const file = this.#file
     this.#file = undefined
@@ -83,8 +88,12 @@ export class BootSet {
     const slab = this.#options.slabs.take()
     try {
       const bytes = slab.bytes.subarray(0, range.lengthBytes)
-      if (!(await this.#readFromFile(index, bytes))) await this.#readFromStore(range, reader, bytes)
+      const isRead = await this.#readFromFile(index, bytes)
+      const lost = isRead ? [] : await this.#readFromStore(range, reader, bytes)
+      // With the bytes they speak of, and not sooner: those that are replaced may still be sent.
       this.#shelf.put(index, { slab, bytes })
+      for (let entry = range.first; entry < range.end; entry += 1) this.#lost.delete(entry)
+      for (const entry of lost) this.#lost.add(entry)
     } finally {
       this.#loading.delete(index)
       slab.release()
@@ -104,24 +113,24 @@ export class BootSet {
       }
       return false
     }
-    const { first, end } = this.layout.piece(index)
-    for (let entry = first; entry < end; entry += 1) this.#lost.delete(entry)
     return true
   }
 
+  /** Returns the entries that cannot be read. */
   async #readFromStore(
     range: PieceRange,
     reader: VersionReader,
     target: Uint8Array,
-  ): Promise<void> {
+  ): Promise<number[]> {
+    const lost: number[] = []
     for (let entry = range.first; entry < range.end; entry += 1) {
       try {
         await this.#readEntry(entry, range, reader, target)
-        this.#lost.delete(entry)
       } catch {
-        this.#lost.add(entry) // who asks for it by name is told why
+        lost.push(entry) // who asks for it by name is told why
       }
     }
+    return lost
   }
 
   async #readEntry(

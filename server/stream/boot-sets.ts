@@ -147,7 +147,7 @@ export class BootSets {
       const path = this.#pathOf(known.versionId)
       const file = path === undefined ? undefined : await BootSetFile.open(path, shared.set.layout)
       if (file === undefined) this.#background.add(() => this.#write(known.versionId, shared))
-      else shared.set.useFile(file)
+      else await shared.set.useFile(file)
     } catch (error) {
       this.#options.log.error({ err: error, versionId: known.versionId }, 'cannot use a boot list')
     }
@@ -188,7 +188,7 @@ export class BootSets {
       return set.assemble(piece, reader, slab.bytes)
     })
     const file = await BootSetFile.open(path, set.layout)
-    if (file !== undefined) set.useFile(file)
+    if (file !== undefined) await set.useFile(file)
   }
 
   #changed(versionId: string): void {

@@ -98,8 +98,10 @@ export class PieceShelf {
     return cached.piece
   }
 
+  /** In place of what was there: a piece is read again when some of it could not be read before. */
   put(index: number, piece: Piece): void {
-    if (this.#pieces.has(index)) return
+    const before = this.#pieces.get(index)
+    if (before !== undefined) this.#cache.drop(before)
     const cached = { owner: this.#pieces, index, piece, usedAtMs: 0 }
     this.#pieces.set(index, cached)
     this.#cache.add(cached)

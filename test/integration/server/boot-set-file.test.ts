@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { BootPush } from '#server/stream/boot-push.ts'
 import { BootSetFile } from '#server/stream/boot-set-file.ts'
 import { BootSetLayout } from '#server/stream/boot-set-layout.ts'
 import { SLAB_BYTES } from '#server/stream/slab-pool.ts'
+import type { BootListEntry } from '#shared/wire/frame.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
-import { createBootSet } from '#test/unit/server/stream/boot-set-fixture.ts'
+import { chunkEntries, createBootSet } from '#test/unit/server/stream/boot-set-fixture.ts'
 
 async function createFile() {
   const folder = await createTemporaryFolder()
@@ -97,11 +99,57 @@ describe('BootSet over a file', () => {
     await writeFile(path, bytes)
     const file = await BootSetFile.open(path, set.layout)
     assert.ok(file !== undefined)
-    set.useFile(file)
+    await set.useFile(file)
     const last = set.layout.pieceCount - 1
     await Promise.all([set.load(last, reader), set.load(last, reader), set.load(0, reader)])
     assert.deepEqual(set.piece(last)?.bytes, await assemble(last))
     assert.deepEqual([damages.length, set.hasFile], [1, false])
     await set.close()
+  })
+
+  it('gives an object that was lost only with the bytes that were read since', async () => {
+    const { folder, path, set, reader, store, assemble } = await createFile()
+    await using _ = folder
+    const entry = chunkEntries(set.layout)[7] ?? 0
+    const { level, position } = set.layout.entries[entry] as BootListEntry
+    const piece = set.layout.pieceOf(entry)
+    store.corruptBlock = position
+    await set.load(piece, reader)
+    store.corruptBlock = undefined // the disk answers again, and the file is ready
+    const file = await BootSetFile.open(path, set.layout)
+    assert.ok(file !== undefined)
+    await set.useFile(file)
+    const push = new BootPush(set, reader)
+    assert.equal(push.find(level, position), undefined)
+    const loading = push.load(level, position)
+    assert.equal(push.find(level, position), undefined, 'while it is being read')
+    await loading
+    const found = push.find(level, position)
+    const begin = set.layout.startOf(entry) - set.layout.piece(piece).offsetBytes
+    const end = set.layout.startOf(entry + 1) - set.layout.piece(piece).offsetBytes
+    const expected = (await assemble(piece)).slice(begin, end)
+    const bytes = found?.slab.bytes.subarray(found.begin, found.end)
+    assert.ok(Buffer.from(expected).equals(bytes ?? Buffer.alloc(0)))
+    await set.close()
+  })
+
+  it('closes a file that comes when the set is closed, or has one', async () => {
+    const { folder, path, set, reader } = await createFile()
+    await using _ = folder
+    const openIt = async () => {
+      const file = await BootSetFile.open(path, set.layout)
+      assert.ok(file !== undefined)
+      return file
+    }
+    const files = [await openIt(), await openIt(), await openIt()] as const
+    await set.useFile(files[0])
+    await set.useFile(files[1])
+    await set.load(0, reader)
+    assert.ok(set.piece(0) !== undefined)
+    await set.close()
+    await set.useFile(files[2])
+    assert.equal(set.hasFile, false)
+    const target = new Uint8Array(set.layout.piece(0).lengthBytes)
+    for (const file of files) await assert.rejects(file.read(0, target), /closed|EBADF/)
   })
 })
