@@ -335,25 +335,24 @@ export class Session implements TableSession {
   ): Promise<void> {
     const { versions, bootSets, registry, boots, catalog } = this.#services
     const { vdisk, versionId } = version
-    const lease = await versions.acquire(versionId)
-    if (this.#isClosed()) return lease.release()
-    this.#lease = lease
+    await using opened = new AsyncDisposableStack()
+    const lease = opened.adopt(await versions.acquire(versionId), (it) => it.release())
+    if (this.#isClosed()) return
     const { clientId, boot } = this.#known()
     boot.opened(vdisk, versionId)
+    const acquiring = bootSets.acquire(lease.reader)
+    opened.defer(async () => (await acquiring)?.release()) // before what it reads is closed
     // Durable before a root runs on it: whatever happens, this boot gets the same version again.
     // Looked for again, as whoever removes it looks for its boots again: one sees the other.
     const [bootSet, , found] = await Promise.all([
-      bootSets.acquire(lease.reader),
+      acquiring,
       boots.save(),
       catalog.version(vdisk, versionId),
     ])
-    if (this.#isClosed()) return bootSet?.release()
-    if (found === undefined) {
-      bootSet?.release()
-      lease.release()
-      this.#lease = undefined
-      throw vdiskGone(vdisk)
-    }
+    if (this.#isClosed()) return
+    if (found === undefined) throw vdiskGone(vdisk)
+    opened.move() // from now on `#finish` gives them back
+    this.#lease = lease
     this.#bootSet = bootSet
     this.#state = 'open'
     this.#lastHydration = hydration

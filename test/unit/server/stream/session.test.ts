@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it, mock } from 'node:test'
 import { DEFAULT_HYDRATION } from '#server/clients/hydration.ts'
 import { createLog, silentLog } from '#server/log.ts'
 import { Session } from '#server/stream/session.ts'
 import { UnreadableObjects } from '#server/stream/unreadable-objects.ts'
+import { BootwireError } from '#shared/errors.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { decodeVersionRoot } from '#shared/manifest/version-root.ts'
 import { encodeMessage } from '#shared/wire/codec.ts'
@@ -258,6 +259,23 @@ describe('open', () => {
     assert.equal((await agent.socket.nextMessage('error')).code, 'CLIENT_REFUSED')
   })
 
+  it('that cannot be noted keeps no version in use', async () => {
+    const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'os' } })
+    await core.addVDisk('os')
+    const agent = new Agent(core)
+    await agent.greet()
+    const save = mock.method(core.boots, 'save', () => {
+      return Promise.reject(new BootwireError('STORE_FULL', 'the disk is full'))
+    })
+    agent.say({ kind: 'open', vdisk: 'os', firstPushBytes: 0 })
+    assert.equal((await agent.socket.nextMessage('error')).code, 'STORE_FULL')
+    assert.equal(core.chunkStore.openReaders, 0)
+    save.mock.restore()
+    await agent.open('os')
+    agent.session.disconnected()
+    await eventually('the version is closed', () => core.chunkStore.openReaders === 0)
+  })
+
   it('comes once per session', async () => {
     const core = await createOpenCore()
     const agent = new Agent(core)
@@ -411,6 +429,42 @@ describe('the boot list', () => {
     await agent.socket.nextObject()
     agent.session.receive(encodePush([{ begin: 0, end: 1 }]))
     assert.match((await agent.socket.nextMessage('error')).message, /there is no boot list/)
+  })
+
+  it('is whole for others when the client it is made for is gone meanwhile', async () => {
+    const core = await createLargeCore()
+    await traceBoot(core, core.versionId)
+    const reading = Promise.withResolvers<void>()
+    const mayRead = Promise.withResolvers<void>()
+    const openVersion = core.chunkStore.openVersion.bind(core.chunkStore)
+    core.chunkStore.openVersion = async (versionId) => {
+      const reader = await openVersion(versionId)
+      const readObject = reader.readObject.bind(reader)
+      reader.readObject = async (name, target) => {
+        reading.resolve()
+        await mayRead.promise
+        assert.ok(!isClosed, 'read after it was closed')
+        return await readObject(name, target)
+      }
+      const close = reader.close.bind(reader)
+      let isClosed = false
+      reader.close = async () => {
+        isClosed = true
+        await close()
+      }
+      return reader
+    }
+    const gone = new Agent(core)
+    await gone.greet()
+    gone.say({ kind: 'open', vdisk: 'debian', firstPushBytes: 0 })
+    await reading.promise
+    gone.session.disconnected()
+    mayRead.resolve()
+    await eventually('the version is closed', () => core.chunkStore.openReaders === 0)
+    const agent = new Agent(core)
+    await agent.greet({ mac: '52:54:00:00:00:02', bootId: 'd'.repeat(32) })
+    await agent.open('debian')
+    assert.equal((await agent.socket.nextBootList())[0]?.level, 1)
   })
 
   it('of the next boot is what the trace of the first one said', async () => {
