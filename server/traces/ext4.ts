@@ -31,6 +31,13 @@ export interface FoundFile {
   readonly target?: string
 }
 
+/** An extent tree while it is read. */
+interface ExtentTree {
+  readonly extents: FileExtent[]
+  /** Read so far. */
+  blocks: number
+}
+
 const SUPERBLOCK_AT = 1024
 const SUPERBLOCK_BYTES = 1024
 const MAGIC = 0xef53
@@ -56,6 +63,13 @@ const DEPTH_MAX = 64
 const FILES_MAX = 1_000_000
 const FOLDER_BYTES_MAX = 64 * 1024 * 1024
 const EXTENTS_PER_FILE_MAX = 10_000
+/** Blocks of extent trees: of a file, where ten times as many extents fit, and of all files. */
+const EXTENT_BLOCKS_PER_FILE_MAX = 300
+const EXTENT_BLOCKS_MAX = 1_000_000
+/** Of all folders: a million names of the greatest length, with room to spare. */
+const FOLDERS_BYTES_MAX = 512 * 1024 * 1024
+/** Of the table of groups: a file system of 16 TiB has 8 MiB. */
+const DESCRIPTORS_BYTES_MAX = 64 * 1024 * 1024
 
 export interface Ext4Geometry {
   readonly blockBytes: number
@@ -73,6 +87,8 @@ export class Ext4 {
   readonly #offsetBytes: number
   readonly #read: ReadImage
   readonly #inodeTables: readonly number[]
+  /** Of extent trees, read so far. */
+  #extentBlocks = 0
 
   private constructor(
     geometry: Ext4Geometry,
@@ -120,6 +136,7 @@ export class Ext4 {
   /** All files, folders and links, those of a folder behind it. @throws {BootwireError} */
   async *files(): AsyncGenerator<FoundFile> {
     let count = 0
+    let folderBytes = 0
     const seenFolders = new Set<number>()
     const waiting: { inode: number; path: string; depth: number }[] = [
       { inode: ROOT_INODE, path: '', depth: 0 },
@@ -129,11 +146,14 @@ export class Ext4 {
       const found = await this.#file(inode, path === '' ? '/' : path)
       if (found === undefined) continue
       count += 1
-      if (count > FILES_MAX) throw unusable(`it has more than ${FILES_MAX} files`)
       yield found
       if (found.kind !== 'folder' || depth >= DEPTH_MAX || seenFolders.has(inode)) continue
       seenFolders.add(inode)
+      folderBytes += Math.min(found.sizeBytes, FOLDER_BYTES_MAX)
+      if (folderBytes > FOLDERS_BYTES_MAX) throw unusable('its folders are too large')
       const children = (await this.#children(found)).toReversed()
+      // Before they are kept: what a damaged folder names may be anything.
+      if (count + waiting.length + children.length > FILES_MAX) throw tooMany()
       for (const child of children) {
         waiting.push({ inode: child.inode, path: `${path}/${child.name}`, depth: depth + 1 })
       }
@@ -171,11 +191,12 @@ export class Ext4 {
     }
     if ((view.getUint32(0x20, true) & FLAG_EXTENTS) === 0) return { ...found, extents: [] }
     const extents: FileExtent[] = []
-    await this.#addExtents(extents, viewOf(bytesOf(view, 0x28, 60)), EXTENT_DEPTH_MAX)
+    const tree = { extents, blocks: 0 }
+    await this.#addExtents(tree, viewOf(bytesOf(view, 0x28, 60)), EXTENT_DEPTH_MAX)
     return { ...found, extents }
   }
 
-  async #addExtents(extents: FileExtent[], node: DataView, depthMax: number): Promise<void> {
+  async #addExtents(tree: ExtentTree, node: DataView, depthMax: number): Promise<void> {
     if (node.getUint16(0, true) !== EXTENT_MAGIC) throw unusable('an extent tree is damaged')
     const count = node.getUint16(2, true)
     const depth = node.getUint16(6, true)
@@ -186,7 +207,12 @@ export class Ext4 {
       const fileBlock = node.getUint32(at, true)
       if (depth > 0) {
         const block = node.getUint16(at + 8, true) * 2 ** 32 + node.getUint32(at + 4, true)
-        await this.#addExtents(extents, await this.#block(block), depth - 1)
+        // A tree that goes round in itself would have no end.
+        if (tree.blocks === EXTENT_BLOCKS_PER_FILE_MAX) return
+        tree.blocks += 1
+        this.#extentBlocks += 1
+        if (this.#extentBlocks > EXTENT_BLOCKS_MAX) throw unusable('its extent trees are too large')
+        await this.#addExtents(tree, await this.#block(block), depth - 1)
         continue
       }
       const length = node.getUint16(at + 4, true)
@@ -194,8 +220,8 @@ export class Ext4 {
       // Longer ones are allocated and not written: they read as zeros.
       if (length > 0x8000) continue
       if (block + length > this.geometry.blockCount) throw unusable('an extent lies outside')
-      extents.push({ fileBlock, block, blocks: length })
-      if (extents.length > EXTENTS_PER_FILE_MAX) return
+      tree.extents.push({ fileBlock, block, blocks: length })
+      if (tree.extents.length > EXTENTS_PER_FILE_MAX) return
     }
   }
 
@@ -220,6 +246,7 @@ export class Ext4 {
         if (inode !== 0 && nameBytes > 0 && DIRECTORY_ENTRY_BYTES + nameBytes <= entryBytes) {
           const name = textOf(view, at + DIRECTORY_ENTRY_BYTES, nameBytes)
           if (name !== '.' && name !== '..') children.push({ inode, name })
+          if (children.length > FILES_MAX) throw tooMany()
         }
         at += entryBytes
       }
@@ -249,7 +276,7 @@ function geometryOf(superblock: DataView): Ext4Geometry | undefined {
   if (inodeBytes < 128 || inodeBytes > 4096 || descriptorBytes < 32 || descriptorBytes > 1024) {
     return undefined
   }
-  if (groupCount > 2 ** 20) return undefined
+  if (groupCount * descriptorBytes > DESCRIPTORS_BYTES_MAX) return undefined
   const blockBytes = 1024 << logBlock
   return {
     blockBytes,
@@ -279,6 +306,10 @@ const decoder = new TextDecoder()
 
 function textOf(view: DataView, at: number, length: number): string {
   return decoder.decode(bytesOf(view, at, length))
+}
+
+function tooMany(): BootwireError {
+  return unusable(`it has more than ${FILES_MAX} files`)
 }
 
 function unusable(why: string): BootwireError {

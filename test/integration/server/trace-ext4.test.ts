@@ -136,6 +136,68 @@ describe('Ext4', () => {
     await assert.rejects(openFiles(image), { code: 'FILESYSTEM_UNREADABLE' })
   })
 
+  it('ends soon when an extent tree goes round in itself', async () => {
+    const image = await makeImage({ file: blockImage(3, 'x') })
+    const { ext4, files } = await openFiles(image)
+    const file = files.find(({ path }) => path === '/file')
+    const inode = file?.inode ?? 0
+    const block = file?.extents[0]?.block ?? 0
+    const { inodesPerGroup, inodeBytes } = ext4.geometry
+    const inBlock = (((inode - 1) % inodesPerGroup) * inodeBytes) % 4096
+    // A node that says it is of each depth in turn, all of whose children are itself.
+    const putNode = (at: number, depth: number, children: number) => {
+      const view = new DataView(image.buffer, at)
+      view.setUint16(0, 0xf30a, true)
+      view.setUint16(2, children, true)
+      view.setUint16(6, depth, true)
+      for (let child = 1; child <= children; child += 1) {
+        view.setUint32(12 * child + 4, block + depth - 1, true)
+        view.setUint16(12 * child + 8, 0, true)
+      }
+    }
+    putNode(ext4.inodeBlock(inode) * 4096 + inBlock + 0x28, 3, 4)
+    putNode((block + 2) * 4096, 2, 340)
+    putNode((block + 1) * 4096, 1, 340)
+    putNode(block * 4096, 0, 0)
+    let reads = 0
+    const opened = await Ext4.open((offset, length) => {
+      reads += 1
+      return readerOf(image)(offset, length)
+    }, 0)
+    assert.ok(opened !== undefined)
+    const found = await Array.fromAsync(opened.files())
+    assert.deepEqual(found.find(({ path }) => path === '/file')?.extents, [])
+    assert.ok(reads < 1000, `${reads} reads`)
+  })
+
+  it('is refused when its folders name more files than there can be', async () => {
+    const image = await makeImage({ 'folder/file': 'x' })
+    const { ext4, files } = await openFiles(image)
+    const folder = files.find(({ path }) => path === '/folder')
+    const { inodesPerGroup, inodeBytes } = ext4.geometry
+    const inode = folder?.inode ?? 0
+    const inBlock = (((inode - 1) % inodesPerGroup) * inodeBytes) % 4096
+    const inodeAt = ext4.inodeBlock(inode) * 4096 + inBlock
+    const view = new DataView(image.buffer)
+    // 64 MiB, all of it on the same 4 MiB, an entry in 16 bytes.
+    view.setUint32(inodeAt + 4, 64 * MiB, true)
+    const [begin, blocks] = [4096, 1024]
+    view.setUint16(inodeAt + 0x28 + 2, 4, true)
+    for (let extent = 0; extent < 4; extent += 1) {
+      const at = inodeAt + 0x28 + 12 + 12 * extent
+      view.setUint32(at, extent * blocks, true)
+      view.setUint16(at + 4, blocks, true)
+      view.setUint16(at + 6, 0, true)
+      view.setUint32(at + 8, begin, true)
+    }
+    for (let at = begin * 4096; at < (begin + blocks) * 4096; at += 16) {
+      view.setUint32(at, 11, true)
+      view.setUint16(at + 4, 16, true)
+      view.setUint8(at + 6, 1)
+    }
+    await assert.rejects(openFiles(image), { code: 'FILESYSTEM_UNREADABLE', message: /more than/ })
+  })
+
   it('gives files or an error soon, whatever is damaged', async () => {
     const image = await makeImage({ a: 'a', 'b/c': blockImage(2, 'c'), ...MANY })
     // Where the metadata is: superblock, descriptors, bitmaps, inodes, folders.
