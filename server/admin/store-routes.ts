@@ -1,6 +1,7 @@
 /** Administration of the store behind all vDisks: is it whole, and what of it is needed no more. */
 import type { ChunkStore, GarbageReport, StoreDamage } from '#server/store/chunk-store.ts'
-import type { VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import type { VDisk } from '#server/vdisks/vdisk.ts'
+import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { type CheckView, checkRequestSchema, type StoreProgress } from './admin-api.ts'
 import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'

@@ -7,7 +7,8 @@ import type { ClientRecord, KernelRecord, VersionRecord } from '#server/state/re
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
 import type { Traces } from '#server/traces/traces.ts'
-import type { RegisteredVersion, VDisk, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import type { VDisk } from '#server/vdisks/vdisk.ts'
+import type { RegisteredVersion, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
 import {

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { VDiskRecord, VersionRecord } from '#server/state/records.ts'
 import { withProduction } from './production-history.ts'
-import type { NewVersion, VDisk } from './vdisk-catalog.ts'
+import type { NewVersion, VDisk } from './vdisk.ts'
 
 /**
  * `created`: a new vDisk. `added`: the next version. `unchanged`: the same image is a version already.

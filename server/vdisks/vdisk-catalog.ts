@@ -20,33 +20,14 @@ import {
 } from '#server/state/records.ts'
 import type { StateChange, StateCondition, StateStore } from '#server/state/state-store.ts'
 import { transactUntilWritten } from '#server/state/transact-until-written.ts'
-import type { ChunkStore, CommittedVersion } from '#server/store/chunk-store.ts'
+import type { ChunkStore } from '#server/store/chunk-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { assertVDiskName } from '#shared/names.ts'
-import type { RootLocation } from '#shared/wire/messages.ts'
 import { GarbageCollector } from './garbage-collector.ts'
 import { type ImportOutcome, placeVersion } from './new-version.ts'
 import { rollbackTarget, withProduction } from './production-history.ts'
+import type { NewVersion, VDisk } from './vdisk.ts'
 import { selectVersion } from './version-selector.ts'
-
-/** A vDisk with its versions, newest first. */
-export interface VDisk {
-  readonly record: VDiskRecord
-  readonly versions: readonly VersionRecord[]
-}
-
-/** What an import produced, and the name it shall have. */
-export interface NewVersion {
-  readonly name: string
-  /** Line of the boot menu; absent to leave it, for a new vDisk its name. */
-  readonly title?: string
-  readonly committed: CommittedVersion
-  readonly root: RootLocation
-  readonly osName: string
-  readonly kernel?: KernelRecord
-  /** The next boots get it, also when it is not the first version. */
-  readonly promote?: boolean
-}
 
 export interface RegisteredVersion extends VDisk {
   readonly version: VersionRecord

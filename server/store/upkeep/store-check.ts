@@ -10,14 +10,10 @@ import { SpanPool } from '../writing/span-pool.ts'
 import { DamageList } from './damage-list.ts'
 import { type CheckedPack, checkPack } from './pack-check.ts'
 import { repairPacks, repairVersions } from './store-repair.ts'
-import { checkVersion, type VersionCheck } from './version-check.ts'
+import { checkVersion, type FoundVersion } from './version-check.ts'
 
 /** Indexes in memory at once: of 4 GiB of chunks, 14 MB. */
 const INDEXES_MAX = 16
-
-export interface FoundVersion extends VersionCheck {
-  readonly versionId: string
-}
 
 export async function checkStore(
   parts: StoreParts,

@@ -10,7 +10,7 @@ import { readRoot, StoredTree } from '../versions/stored-tree.ts'
 import { ChunkSearch } from '../writing/chunk-search.ts'
 import { ImportSession } from '../writing/import-session.ts'
 import { type CheckedPack, without } from './pack-check.ts'
-import type { FoundVersion } from './store-check.ts'
+import type { FoundVersion } from './version-check.ts'
 import { mendPlaces, readChunkHashes, rebuildPlaces, rebuildTree } from './version-mending.ts'
 
 export async function repairPacks(

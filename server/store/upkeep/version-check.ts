@@ -35,6 +35,10 @@ export interface VersionCheck {
   readonly places?: PlaceTable
 }
 
+export interface FoundVersion extends VersionCheck {
+  readonly versionId: string
+}
+
 export interface VersionCheckContext {
   readonly parts: StoreParts
   readonly look: LookAtPlace
