@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { LOST_BOOT_GRACE_MS } from '#server/clients/version-users.ts'
-import type { NewVersion } from '#server/vdisks/vdisk-catalog.ts'
+import type { NewVersion } from '#server/vdisks/vdisk.ts'
 import { createTestCore, imageOf, type TestCore } from '#test/support/server-core.ts'
 
 const KERNEL_A = { id: 'aa'.repeat(32), release: '6.1.0' }
