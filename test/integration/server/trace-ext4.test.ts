@@ -468,9 +468,3 @@ describe('Traces.prepare', () => {
     assert.equal(await traces.list(version.versionId), undefined)
   })
 })
-
-async function allOf<T>(values: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = []
-  for await (const value of values) all.push(value)
-  return all
-}
