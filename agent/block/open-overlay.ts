@@ -10,6 +10,7 @@ import type { ObjectFault } from '../fetch/fault-log.ts'
 import { Fetcher, type FetcherStats } from '../fetch/fetcher.ts'
 import type { BackgroundFetcher } from '../fetch/local-copy.ts'
 import type { ObjectTransport } from '../fetch/object-transport.ts'
+import type { PathWindow } from '../fetch/path-window.ts'
 import type { Export } from '../node-nbd/block-device.ts'
 import { BLOCK_BYTES, BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
 import { ColdOverlay } from './cold-overlay.ts'
@@ -59,6 +60,8 @@ export interface OverlayOptions {
   readonly isBoot?: boolean
   /** Where workers import the hot device from, when it was bundled. Default: hot-overlay.ts. */
   readonly hotModuleUrl?: string
+  /** Only given by tests. */
+  readonly pathWindow?: PathWindow
 }
 
 export type OverlayNotice =
@@ -167,7 +170,15 @@ function createTier({ root: { sizeBytes }, ramTierBytes }: OverlayOptions): RamT
 }
 
 function createFetcher(options: OverlayOptions, tier: RamTier): Fetcher {
-  const { root, transport, diskCache, readahead = true, isBoot = false, onNotice } = options
+  const {
+    root,
+    transport,
+    diskCache,
+    readahead = true,
+    isBoot = false,
+    onNotice,
+    pathWindow,
+  } = options
   return new Fetcher({
     root,
     tier,
@@ -175,6 +186,7 @@ function createFetcher(options: OverlayOptions, tier: RamTier): Fetcher {
     diskCache,
     readahead,
     isBoot,
+    pathWindow,
     onFault: (fault) => onNotice({ kind: 'objects-corrupt', fault }),
   })
 }

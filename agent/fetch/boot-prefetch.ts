@@ -5,7 +5,9 @@
  *
  * An entry is *waiting*, *granted* (the server may push it) or *done*: it came, or need not come. The
  * server pushes in the order of the grants and leaves out what it has sent on demand; so what was
- * granted before something that came by push, and has not come, never will.
+ * granted before something that came by push, and has not come, never will. Each grant ends: it comes,
+ * pushed or asked for, or the host is told that it is not coming. When the boot is over nothing more is
+ * granted.
  */
 
 import { LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
@@ -22,13 +24,11 @@ import { CHUNK_BYTES_MAX, PUSH_RANGES_MAX } from '#shared/wire/limits.ts'
 import type { RamTier } from '../block/ram-tier.ts'
 import type { DiskCache } from '../disk-cache/disk-cache.ts'
 import { objectKey } from './object-fetch.ts'
-import type { PathWindow } from './path-window.ts'
+import type { PathLoad, Sent } from './path-load.ts'
 import type { ChunkPlace, VersionTree } from './version-tree.ts'
 
 /** What the fetcher does for it. */
 export interface PrefetchHost {
-  /** Bytes on their way besides the pushes. */
-  readonly otherWindowBytes: number
   /** Bytes being read from the local disk ahead of the kernel. */
   readonly localBytes: number
   isWanted(level: number, position: number): boolean
@@ -39,12 +39,14 @@ export interface PrefetchHost {
   /** Gets a leaf, of the server if need be. */
   needLeaf(position: number): void
   push(ranges: readonly PushRange[]): void
+  /** What was granted is not coming by that. */
+  notComing(name: ObjectName): void
 }
 
 export interface PrefetchParts {
   readonly tree: VersionTree
   readonly tier: RamTier
-  readonly window: PathWindow
+  readonly load: PathLoad
   readonly diskCache: DiskCache | undefined
   readonly host: PrefetchHost
 }
@@ -62,8 +64,6 @@ const GRANT_BYTES_MIN: number = 16 * KiB
 const LOCAL_BYTES_MAX: number = MiB
 /** Reckoned of chunks whose leaf is not here yet; the usual is 0.35, and more would not be too much. */
 const SHRINKING_AT_LEAST = 0.25
-/** Of the first push nobody knows when it was sent. */
-const UNKNOWN_TIME = Number.NaN
 /** How long to wait for it when nothing is known of the path. */
 const PATIENCE_MS_AT_FIRST = 50
 
@@ -71,8 +71,8 @@ export class BootPrefetch {
   readonly #parts: PrefetchParts
   #entries: readonly BootListEntry[] = []
   #states = new Uint8Array(0)
-  #grantedAtMs = new Float64Array(0)
-  #outstandingAt = new Float64Array(0)
+  /** By index, of what is granted. */
+  readonly #sent = new Map<number, Sent>()
   #rawBytes = new Float64Array(0)
   readonly #indexes = new Map<number, number>()
   /** What is done stays so when the list comes again on another connection. */
@@ -86,7 +86,6 @@ export class BootPrefetch {
   /** The server has told its list on the connection there is; before that it cannot push. */
   #mayGrant = false
   #isStopped = false
-  #grantedBytes = 0
   #grantedRawBytes = 0
   #pushedBytes = 0
   /** Stored bytes of pushed chunks that nobody has read. */
@@ -94,11 +93,6 @@ export class BootPrefetch {
 
   constructor(parts: PrefetchParts) {
     this.#parts = parts
-  }
-
-  /** Granted and not here yet. */
-  get outstandingBytes(): number {
-    return this.#grantedBytes
   }
 
   get pushedBytes(): number {
@@ -116,44 +110,35 @@ export class BootPrefetch {
     return !this.#isStopped && this.#next < this.#entries.length
   }
 
+  /** Whether the boot is over: nothing comes ahead of it any more. */
+  get isOver(): boolean {
+    return this.#isStopped
+  }
+
   start(entries: readonly BootListEntry[], pushed: number): void {
     if (this.#isStopped) return
-    this.#entries = entries
-    this.#states = new Uint8Array(entries.length)
-    this.#grantedAtMs = new Float64Array(entries.length)
-    this.#outstandingAt = new Float64Array(entries.length)
-    this.#rawBytes = new Float64Array(entries.length)
-    this.#indexes.clear()
     this.#forgetGrants()
+    this.#setList(entries)
     this.#mayGrant = true
     this.#isWarm = (this.#parts.diskCache?.stats().usedBytes ?? 0) > 0
-    for (const [index, { level, position }] of entries.entries()) {
-      const key = objectKey(level, position)
-      this.#indexes.set(key, index)
-      if (this.#doneKeys.has(key)) this.#states[index] = DONE
-    }
     for (let index = 0; index < Math.min(pushed, entries.length); index += 1) {
-      if (this.#states[index] === WAITING) this.#grant(index, 0, UNKNOWN_TIME)
+      // When the server sent these nobody knows.
+      if (this.#states[index] === WAITING) this.#grant(index, 0, undefined)
     }
   }
 
   /** The connection is lost, and with it what was granted. */
   onLost(): void {
-    for (const index of this.#granted) {
-      if (this.#states[index] === GRANTED) this.#states[index] = WAITING
-    }
     this.#forgetGrants()
     this.#mayGrant = false
+    this.#forgetListWhenOver()
   }
 
-  /** The boot is over. */
+  /** The boot is over. What is granted still comes. */
   stop(): void {
     this.#isStopped = true
-    this.#entries = []
-    this.#indexes.clear()
-    this.#doneKeys.clear()
-    this.#forgetGrants()
     this.#parts.tier.unguardAll()
+    this.#forgetListWhenOver()
   }
 
   /** Goes on as far as it may. */
@@ -176,11 +161,12 @@ export class BootPrefetch {
     const { level, position, storedBytes } = header
     const index = this.#indexes.get(objectKey(level, position))
     if (index === undefined) return false
-    const wasGranted = this.#states[index] === GRANTED
-    if (wasGranted && !wasAsked) this.#measure(index, storedBytes, nowMs)
+    const sent = this.#sent.get(index)
+    if (sent !== undefined && !wasAsked) this.#parts.load.arrived(sent, storedBytes, nowMs)
     this.#finish(index)
+    if (sent !== undefined && !wasAsked) this.#dropGrantsBefore(index)
+    this.#forgetListWhenOver()
     if (wasAsked) return false
-    if (wasGranted) this.#dropGrantsBefore(index)
     this.#pushedBytes += storedBytes
     const isUnused = level === CHUNK_LEVEL && storedBytes > 0 && !this.#parts.host.wasRead(position)
     if (isUnused) this.#unusedBytes.set(position, storedBytes)
@@ -190,16 +176,16 @@ export class BootPrefetch {
   /** When an object that was granted is expected; undefined when it was not. */
   expectedAtMs(level: number, position: number, nowMs: number): number | undefined {
     const index = this.#indexes.get(objectKey(level, position))
-    if (index === undefined || this.#states[index] !== GRANTED) return undefined
-    const grantedAtMs = this.#grantedAtMs[index] ?? UNKNOWN_TIME
-    const { usualMs } = this.#parts.window
-    const isKnown = !Number.isNaN(grantedAtMs) && usualMs > 0
-    return isKnown ? grantedAtMs + usualMs : nowMs + PATIENCE_MS_AT_FIRST
+    const sent = index === undefined ? undefined : this.#sent.get(index)
+    if (sent === undefined) return undefined
+    const { usualMs } = this.#parts.load.window
+    const isKnown = sent.atMs !== undefined && usualMs > 0
+    return isKnown ? sent.atMs + usualMs : nowMs + PATIENCE_MS_AT_FIRST
   }
 
-  /** Whether a chunk is one that the boot list names. */
+  /** Whether a chunk is one that the boot list names, so that it comes by itself. */
   lists(firstBlock: number): boolean {
-    return this.#indexes.has(objectKey(CHUNK_LEVEL, firstBlock))
+    return !this.#isStopped && this.#indexes.has(objectKey(CHUNK_LEVEL, firstBlock))
   }
 
   /** Somebody has read a chunk. */
@@ -245,7 +231,7 @@ export class BootPrefetch {
         this.#finish(index)
         return true
       case 'push':
-        if (!this.#mayPush(entry.storedBytes, ranges) || !this.#hasLead(way.rawBytes)) return false
+        if (!this.#mayPush(entry, nowMs, ranges) || !this.#hasLead(way.rawBytes)) return false
         this.#grant(index, way.rawBytes, nowMs)
         addToRanges(ranges, index)
         return true
@@ -301,15 +287,14 @@ export class BootPrefetch {
   }
 
   /** Whether the window has room; grants begin only when it is worth a frame. */
-  #mayPush(storedBytes: number, ranges: readonly PushRange[]): boolean {
+  #mayPush({ storedBytes }: BootListEntry, nowMs: number, ranges: readonly PushRange[]): boolean {
     if (!this.#mayGrant) return false
     if (this.#rangesGranted.length + ranges.length >= PUSH_RANGES_MAX / 2) return false
-    const { window, host } = this.#parts
-    const outstandingBytes = this.#grantedBytes + host.otherWindowBytes
-    if (outstandingBytes === 0) return true
-    const roomBytes = window.bytes - outstandingBytes
-    if (roomBytes < storedBytes) return false
-    return ranges.length > 0 || roomBytes >= Math.max(GRANT_BYTES_MIN, window.bytes * GRANT_SHARE)
+    const { load } = this.#parts
+    if (load.isEmpty) return true
+    if (!load.hasRoom(storedBytes, nowMs)) return false
+    const worthBytes = Math.max(GRANT_BYTES_MIN, load.window.bytes * GRANT_SHARE)
+    return ranges.length > 0 || load.roomBytes(nowMs) >= worthBytes
   }
 
   #hasLead(rawBytes: number): boolean {
@@ -318,53 +303,82 @@ export class BootPrefetch {
     return aheadBytes + rawBytes <= tier.sizeBytes * LEAD_SHARE
   }
 
-  #grant(index: number, rawBytes: number, nowMs: number): void {
+  #grant(index: number, rawBytes: number, nowMs: number | undefined): void {
     const { storedBytes } = this.#entries[index] ?? { storedBytes: 0 }
     this.#states[index] = GRANTED
+    this.#sent.set(index, this.#parts.load.send(storedBytes, nowMs))
     this.#granted.push(index)
-    this.#grantedBytes += storedBytes
     this.#rawBytes[index] = rawBytes
     this.#grantedRawBytes += rawBytes
-    this.#grantedAtMs[index] = nowMs
-    this.#outstandingAt[index] = this.#grantedBytes + this.#parts.host.otherWindowBytes
   }
 
   #finish(index: number): void {
     const entry = this.#entries[index]
     if (entry === undefined) return
-    if (this.#states[index] === GRANTED) {
-      this.#grantedBytes -= entry.storedBytes
-      this.#grantedRawBytes -= this.#rawBytes[index] ?? 0
-    }
+    this.#endGrant(index)
     this.#states[index] = DONE
     this.#doneKeys.add(objectKey(entry.level, entry.position))
   }
 
-  #measure(index: number, storedBytes: number, nowMs: number): void {
-    const { window } = this.#parts
-    const grantedAtMs = this.#grantedAtMs[index] ?? UNKNOWN_TIME
-    if (Number.isNaN(grantedAtMs)) window.arrivedUnasked(storedBytes)
-    else window.arrived(storedBytes, grantedAtMs, nowMs, this.#outstandingAt[index] ?? storedBytes)
+  /** Returns whether there was one. */
+  #endGrant(index: number): boolean {
+    const sent = this.#sent.get(index)
+    if (sent === undefined) return false
+    this.#sent.delete(index)
+    this.#parts.load.dropped(sent)
+    this.#grantedRawBytes -= this.#rawBytes[index] ?? 0
+    return true
   }
 
   #dropGrantsBefore(index: number): void {
     const at = this.#granted.indexOf(index)
     for (const leftOut of this.#granted.splice(0, at + 1)) {
-      if (this.#states[leftOut] === GRANTED) this.#finish(leftOut)
+      if (!this.#sent.has(leftOut)) continue
+      this.#finish(leftOut)
+      this.#tellNotComing(leftOut)
     }
+  }
+
+  #tellNotComing(index: number): void {
+    const entry = this.#entries[index]
+    if (entry !== undefined) this.#parts.host.notComing(entry)
   }
 
   #isRangeOver(range: PushRange | undefined): boolean {
     return range !== undefined && this.#states[range.end - 1] === DONE
   }
 
-  #forgetGrants(): void {
-    this.#granted = []
-    this.#rangesGranted = []
-    this.#grantedBytes = 0
-    this.#grantedRawBytes = 0
+  #setList(entries: readonly BootListEntry[]): void {
+    this.#entries = entries
+    this.#states = new Uint8Array(entries.length)
+    this.#rawBytes = new Float64Array(entries.length)
+    this.#indexes.clear()
+    for (const [index, { level, position }] of entries.entries()) {
+      const key = objectKey(level, position)
+      this.#indexes.set(key, index)
+      if (this.#doneKeys.has(key)) this.#states[index] = DONE
+    }
     this.#next = 0
     this.#nextNode = 0
+  }
+
+  #forgetGrants(): void {
+    for (const index of this.#granted.splice(0)) {
+      if (!this.#endGrant(index)) continue
+      this.#states[index] = WAITING
+      this.#tellNotComing(index)
+    }
+    this.#rangesGranted = []
+    this.#next = 0
+    this.#nextNode = 0
+  }
+
+  /** It takes a megabyte or two. */
+  #forgetListWhenOver(): void {
+    if (!this.#isStopped || this.#sent.size > 0) return
+    this.#granted = []
+    this.#doneKeys.clear()
+    this.#setList([])
   }
 }
 

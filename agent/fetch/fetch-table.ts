@@ -11,6 +11,10 @@ export class FetchTable {
     [PRIORITY.hydration]: [],
   }
 
+  get size(): number {
+    return this.#fetches.size
+  }
+
   get(level: number, position: number): ObjectFetch | undefined {
     return this.#fetches.get(objectKey(level, position))
   }
@@ -23,9 +27,10 @@ export class FetchTable {
     this.#fetches.set(objectKey(fetch.level, fetch.position), fetch)
   }
 
-  /** Ends its timer, too. */
-  delete(fetch: ObjectFetch): void {
+  /** Ends its timer, too, and tells those who wanted it for the local disk whether it `isHere`. */
+  delete(fetch: ObjectFetch, isHere = false): void {
     clearTimeout(fetch.timer)
+    for (const keeper of fetch.keepers.splice(0)) keeper(isHere)
     if (this.has(fetch)) this.#fetches.delete(objectKey(fetch.level, fetch.position))
   }
 

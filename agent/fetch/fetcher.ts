@@ -28,7 +28,7 @@ import {
 } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 import { BLOCK_BYTES } from '../block/block-size.ts'
-import type { RamTier } from '../block/ram-tier.ts'
+import type { Arrival, RamTier } from '../block/ram-tier.ts'
 import { ReadClock } from '../block/read-clock.ts'
 import type { CachedObject, DiskCache } from '../disk-cache/disk-cache.ts'
 import { BootPrefetch, type PrefetchHost } from './boot-prefetch.ts'
@@ -49,7 +49,8 @@ import {
 } from './object-fetch.ts'
 import { ObjectIntake } from './object-intake.ts'
 import type { ObjectListener, ObjectTransport } from './object-transport.ts'
-import { PathWindow } from './path-window.ts'
+import { PathLoad } from './path-load.ts'
+import type { PathWindow } from './path-window.ts'
 import { RequestBook } from './request-book.ts'
 import { SequentialReadahead } from './sequential-readahead.ts'
 import { type ChunkPlace, type Place, type UnknownNode, VersionTree } from './version-tree.ts'
@@ -67,8 +68,12 @@ const CHUNK_BLOCKS_MAX = CHUNK_BYTES_MAX / BLOCK_BYTES
 const PATIENCE_MS = 50
 /** A disk that takes longer is dying: the server is asked, too. Spinning up takes longer still. */
 const LOCAL_PATIENCE_MS = 1_000
-/** Answers that never come, which no server of ours does, are asked for again after so many sweeps. */
-const ANSWER_SWEEPS = 3
+/**
+ * What never comes, as of no server of ours, is asked for again after so many sweeps; later when nobody
+ * waits: it may be behind much else.
+ */
+const HURRIED_SWEEPS_MAX = 3
+const UNHURRIED_SWEEPS_MAX = 12
 const SWEEP_INTERVAL_MS = 5_000
 
 export interface FetcherOptions {
@@ -81,6 +86,17 @@ export interface FetcherOptions {
   /** Whether this is a boot: what it reads is recorded, and the boot list prefetched. */
   readonly isBoot: boolean
   readonly onFault: (fault: ObjectFault) => void
+  /** These are only given by tests. */
+  readonly pathWindow?: PathWindow | undefined
+  readonly leafMemoryBytesMax?: number | undefined
+}
+
+/** What is not finished yet; nothing of it stays for ever, and all is 0 when nobody wants anything. */
+export interface Unfinished {
+  readonly objects: number
+  readonly leaves: number
+  readonly answers: number
+  readonly bytesOnTheWay: number
 }
 
 export interface FetcherStats {
@@ -115,7 +131,7 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
   readonly #tree: VersionTree
   readonly #tier: RamTier
   readonly #clock: ReadClock
-  readonly #window = new PathWindow()
+  readonly #load: PathLoad
   readonly #book: RequestBook
   readonly #table = new FetchTable()
   readonly #intake: ObjectIntake
@@ -142,17 +158,18 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
   constructor(options: FetcherOptions) {
     const { root, tier, transport, diskCache, onFault } = options
     this.#options = options
-    this.#tree = new VersionTree(root)
+    this.#tree = new VersionTree(root, options.leafMemoryBytesMax)
     this.#tier = tier
     this.#clock = new ReadClock(tier.memory.beganAtMs)
-    this.#book = new RequestBook(transport, this.#window)
+    this.#load = new PathLoad(options.pathWindow)
+    this.#book = new RequestBook(transport, this.#load)
     this.#intake = new ObjectIntake(tier, new ChunkDecoder(), root.sizeBytes)
     this.#local = diskCache && new LocalReader(diskCache, (...came) => this.#localCame(...came))
     this.#readahead = new SequentialReadahead(this.#tree.blocks)
     this.#prefetch = new BootPrefetch({
       tree: this.#tree,
       tier,
-      window: this.#window,
+      load: this.#load,
       diskCache,
       host: this,
     })
@@ -171,10 +188,6 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     return this.#tree.leafCount
   }
 
-  get otherWindowBytes(): number {
-    return this.#book.windowBytes
-  }
-
   get localBytes(): number {
     return this.#localBytes
   }
@@ -187,6 +200,15 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
       chunkBytesReceived: this.#chunkBytesReceived,
       objectsCorrupt: this.#faults.total,
       prefetch: { hits, late, misses, pushedBytes, unusedBytes },
+    }
+  }
+
+  get unfinished(): Unfinished {
+    return {
+      objects: this.#table.size,
+      leaves: this.#leafWaits.size,
+      answers: this.#book.answersExpected,
+      bytesOnTheWay: this.#load.bytes,
     }
   }
 
@@ -246,7 +268,6 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     for (const fetch of this.#table.values()) {
       this.#table.delete(fetch)
       for (const { waiter } of fetch.waits) waiter.onClosed(error)
-      for (const keeper of fetch.keepers) keeper(false)
     }
     for (const { waits, readers } of this.#leafWaits.values()) {
       for (const { waiter } of waits) waiter.onClosed(error)
@@ -259,7 +280,6 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
 
   onOpen(): void {
     this.#isOpen = !this.#isClosed
-    this.#window.reset()
     this.#sendTrace()
     this.#pump()
   }
@@ -268,6 +288,7 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     this.#isOpen = false
     this.#book.clear()
     this.#prefetch.onLost()
+    this.#load.reset()
     for (const fetch of this.#table.values()) {
       const isOfConnection = fetch.state === 'asked' || fetch.state === 'awaited'
       if (isOfConnection) this.#table.enqueue(fetch, fetch.want)
@@ -289,7 +310,7 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     if (header.level === CHUNK_LEVEL) {
       this.#chunksReceived += 1
       this.#chunkBytesReceived += payload.length
-      if (isAsked || isPushed) this.#chunkCame(header, payload, isPushed)
+      this.#chunkCame(header, payload, isPushed)
     } else {
       this.#nodeCame(header, payload, 'server')
     }
@@ -311,7 +332,13 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
   }
 
   wasRead(firstBlock: number): boolean {
-    return this.#recorder.has(firstBlock)
+    const isWaitedFor = (this.#table.get(CHUNK_LEVEL, firstBlock)?.waits.length ?? 0) > 0
+    return isWaitedFor || this.#recorder.has(firstBlock)
+  }
+
+  notComing({ level, position }: ObjectName): void {
+    const fetch = this.#table.get(level, position)
+    if (fetch?.state === 'awaited') this.#table.enqueue(fetch, fetch.want)
   }
 
   readLocal(name: ObjectName, place: ChunkPlace | undefined): void {
@@ -479,7 +506,13 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     this.#route(fetch)
     const oldest = this.#table.first(PRIORITY.prefetch)
     const isTooMuch = this.#table.queueLength(PRIORITY.prefetch) > READAHEAD_QUEUE_MAX
-    if (isTooMuch && oldest?.arrival === 'readahead') this.#table.delete(oldest)
+    if (isTooMuch && oldest?.arrival === 'readahead') this.#fetchNotAhead(oldest)
+  }
+
+  #fetchNotAhead(fetch: ObjectFetch): void {
+    delete fetch.arrival
+    if (fetch.keepers.length > 0) this.#table.enqueue(fetch, PRIORITY.hydration)
+    else this.#table.delete(fetch)
   }
 
   /** Sends a fetch the way that is nearest. */
@@ -515,9 +548,9 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     const nowMs = performance.now()
     const expectedAtMs =
       fetch.state === 'asked'
-        ? fetch.askedAtMs + this.#window.usualMs
+        ? fetch.askedAtMs + this.#load.window.usualMs
         : (this.#prefetch.expectedAtMs(fetch.level, fetch.position, nowMs) ?? nowMs)
-    const slackMs = Math.max(PATIENCE_MS, this.#window.usualMs)
+    const slackMs = Math.max(PATIENCE_MS, this.#load.window.usualMs)
     const pauseMs =
       fetch.state === 'local' ? LOCAL_PATIENCE_MS : Math.max(0, expectedAtMs - nowMs) + slackMs
     fetch.timer = setTimeout(() => {
@@ -658,26 +691,27 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
 
   #chunkCame(header: ObjectHeader, payload: Uint8Array, isPushed: boolean): void {
     const { position } = header
+    const fetch = this.#table.get(CHUNK_LEVEL, position)
+    // The leaf may have been forgotten since.
+    if (fetch?.place !== undefined)
+      return this.#takeChunk(fetch, fetch.place, header, payload, isPushed)
     if (position >= this.#tree.blocks) return this.#liedAbout(header)
     const place = this.#tree.find(position)
     // Before its leaf, which came wrong: it cannot be proven, and is asked for again with the leaf.
     if (place.kind === 'unknown') return this.#forgetSpeculative(header)
     if (place.kind === 'zeros') return
     if (place.firstBlock !== position) return this.#liedAbout(header)
-    const fetch = this.#table.get(CHUNK_LEVEL, position)
-    if (fetch === undefined && this.#tier.has(position)) return // it came twice
-    if (fetch === undefined && !isPushed) return // given up
-    this.#takeChunk(fetch, place, header, payload, isPushed)
+    if (!isPushed || this.#tier.has(position)) return // nobody wants it any more, or it came twice
+    this.#takeChunk(createFetch(header, PRIORITY.prefetch, place), place, header, payload, true)
   }
 
   #takeChunk(
-    present: ObjectFetch | undefined,
+    fetch: ObjectFetch,
     place: ChunkPlace,
     header: ObjectHeader,
     payload: Uint8Array,
     isPushed: boolean,
   ): void {
-    const fetch = present ?? createFetch(header, PRIORITY.prefetch, place)
     if (isPushed) fetch.arrival = 'guarded'
     try {
       this.#store(fetch, place, withPayload(header), payload, 'server')
@@ -694,21 +728,22 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     payload: Uint8Array,
     source: Source,
   ): void {
-    const arrival = fetch.waits.length > 0 ? 'demanded' : fetch.arrival
+    const arrival = this.#arrivalOf(fetch)
     if (arrival === undefined) this.#intake.check(place, encoded, payload)
     else if (!this.#intake.publish(place, encoded, payload, arrival)) {
       if (arrival === 'demanded') this.#hold({ fetch, place, encoded, payload, source })
-      else this.#finish(fetch, false)
+      else this.#table.delete(fetch)
       return
     }
     if (source === 'server') this.#options.diskCache?.keep(place.hash, { ...encoded, payload })
-    this.#finish(fetch, true)
+    this.#table.delete(fetch, true)
     for (const wait of fetch.waits) tell(wait, place.firstBlock, place.blocks)
   }
 
-  #finish(fetch: ObjectFetch, isHere: boolean): void {
-    this.#table.delete(fetch)
-    for (const keeper of fetch.keepers.splice(0)) keeper(isHere)
+  /** How a chunk is published; undefined when nobody wants it in the RAM tier. */
+  #arrivalOf({ waits, arrival }: ObjectFetch): Arrival | undefined {
+    if (waits.length > 0) return 'demanded'
+    return arrival === 'guarded' && this.#prefetch.isOver ? 'readahead' : arrival
   }
 
   #hold(held: Held): void {
@@ -828,29 +863,25 @@ export class Fetcher implements ObjectListener, BackgroundFetcher, PrefetchHost 
     while (this.#isOpen && this.#book.mayAsk(priority)) {
       const fetch = this.#table.first(priority)
       if (fetch === undefined) return
-      const windowBytes = priority === PRIORITY.demand ? 0 : usualBytes(fetch)
-      const otherBytes = this.#prefetch.outstandingBytes
-      const outstandingBytes = this.#book.windowBytes + otherBytes
-      const hasRoom =
-        windowBytes === 0 ||
-        outstandingBytes === 0 ||
-        outstandingBytes + windowBytes <= this.#window.bytes
-      if (!hasRoom) return
+      const bytes = usualBytes(fetch)
+      if (priority !== PRIORITY.demand && !this.#load.hasRoom(bytes, nowMs)) return
       this.#table.shift(priority)
       fetch.state = 'asked'
       fetch.askedAs = priority
       fetch.askedAtMs = nowMs
       fetch.sweeps = 0
       const isSpeculative = fetch.level === CHUNK_LEVEL && fetch.place === undefined
-      this.#book.ask(fetch, priority, { nowMs, windowBytes, otherBytes }, isSpeculative)
+      this.#book.ask(fetch, priority, { nowMs, usualBytes: bytes, isSpeculative })
     }
   }
 
   #sweep(): void {
+    this.#load.sweep()
     for (const fetch of this.#table.values()) {
-      if (fetch.state !== 'asked' || fetch.want !== PRIORITY.demand) continue
+      if (fetch.state !== 'asked' && fetch.state !== 'awaited') continue
+      const sweepsMax = fetch.want === PRIORITY.demand ? HURRIED_SWEEPS_MAX : UNHURRIED_SWEEPS_MAX
       fetch.sweeps += 1
-      if (fetch.sweeps > ANSWER_SWEEPS) this.#table.enqueue(fetch, PRIORITY.demand)
+      if (fetch.sweeps > sweepsMax) this.#table.enqueue(fetch, fetch.want)
     }
     this.#pump()
   }
@@ -881,7 +912,8 @@ function asRaw(payload: Uint8Array): CachedObject {
 }
 
 function usualBytes({ place }: ObjectFetch): number {
-  return place === undefined ? USUAL_NODE_BYTES : place.blocks * BLOCK_BYTES * USUAL_SHRINKING
+  if (place === undefined) return USUAL_NODE_BYTES
+  return Math.ceil(place.blocks * BLOCK_BYTES * USUAL_SHRINKING)
 }
 
 function closedError(): Error {

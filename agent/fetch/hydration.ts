@@ -158,12 +158,12 @@ export class Hydration {
     for (let position = 0; position < fetcher.leafCount; position += 1) {
       if ((this.#missingBlocks[position] ?? 0) > 0) {
         const leaf = await fetcher.leaf(position)
-        const missing = chunksOf(leaf, position).filter(({ hash }) => !cache.has(hash))
-        if (!(await this.#fillLeaf(missing))) return false
+        if (!(await this.#fillLeaf(chunksOf(leaf, position)))) return false
         this.#countFilled(position, leaf)
       }
       if (!fetcher.keepNodes(position)) {
-        // Not in memory any more either.
+        // Not in memory any more either, or the disk was behind.
+        await this.#untilTaking()
         await fetcher.leaf(position)
         isWhole = fetcher.keepNodes(position) && isWhole
       }
@@ -176,6 +176,20 @@ export class Hydration {
 
   /** Returns false when it is of no use to go on. */
   async #fillLeaf(chunks: readonly ChunkPlace[]): Promise<boolean> {
+    const { cache } = this.#options
+    const missingOf = (some: readonly ChunkPlace[]) => some.filter(({ hash }) => !cache.has(hash))
+    let missing = missingOf(chunks)
+    for (;;) {
+      if (!(await this.#fetchAll(missing))) return false
+      const left = missingOf(missing)
+      if (left.length === 0 || left.length === missing.length) return true
+      // The disk was behind when they came, or they came wrong.
+      missing = left
+    }
+  }
+
+  /** Returns false when the disk takes no more. */
+  async #fetchAll(chunks: readonly ChunkPlace[]): Promise<boolean> {
     const { fetcher } = this.#options
     const coming = new Set<Promise<unknown>>()
     for (const chunk of chunks) {

@@ -30,6 +30,14 @@ const FULL_SHARE = 0.5
  * is asked for until all has come: what is measured then has no queue before it.
  */
 const LEAST_VALID_MS = 30_000
+/** What has not come by then may never; then it is looked for another time. */
+const PROBE_MS_MAX = 1_000
+
+/** When an object was asked for, and how many bytes were on their way before it. */
+export interface Asked {
+  readonly atMs: number
+  readonly aheadBytes: number
+}
 
 export class PathWindow {
   #bytes = WINDOW_BYTES_AT_FIRST
@@ -40,11 +48,24 @@ export class PathWindow {
   #isStarting = true
   /** Delays of what was sent before the last cut say nothing new. */
   #cutAtMs = Number.NEGATIVE_INFINITY
-  #isProbing = false
+  #probeBeganAtMs: number | undefined
+  readonly #leastValidMs: number
+
+  /** `leastValidMs` is only given by tests. */
+  constructor(leastValidMs: number = LEAST_VALID_MS) {
+    this.#leastValidMs = leastValidMs
+  }
+
+  /** How large the window is, apart from probing. */
+  get bytes(): number {
+    return this.#bytes
+  }
 
   /** Bytes that may be on their way. One object may always be, where nothing else is. */
-  get bytes(): number {
-    return this.#isProbing ? 0 : this.#bytes
+  bytesAt(nowMs: number): number {
+    const isProbing =
+      this.#probeBeganAtMs !== undefined && nowMs - this.#probeBeganAtMs < PROBE_MS_MAX
+    return isProbing ? 0 : this.#bytes
   }
 
   /** The shortest delay seen on this path: its round trip; 0 before anything came. */
@@ -64,7 +85,7 @@ export class PathWindow {
     this.#usualMs = 0
     this.#isStarting = true
     this.#cutAtMs = Number.NEGATIVE_INFINITY
-    this.#isProbing = false
+    this.#probeBeganAtMs = undefined
   }
 
   /** A demand read was answered: it tells how short the path is, never how much it takes. */
@@ -77,26 +98,29 @@ export class PathWindow {
     if (this.#isStarting) this.#set(this.#bytes + bytes)
   }
 
-  /**
-   * An object of so many bytes came. `outstandingBytes` were on their way when it was asked for, it
-   * among them.
-   */
-  arrived(bytes: number, askedAtMs: number, nowMs: number, outstandingBytes: number): void {
-    const delayMs = nowMs - askedAtMs
-    const isAlone = outstandingBytes <= bytes
-    if (this.#isProbing && isAlone) this.#endProbe(delayMs, nowMs)
+  /** An object of so many bytes came. */
+  arrived(bytes: number, { atMs, aheadBytes }: Asked, nowMs: number): void {
+    const delayMs = nowMs - atMs
+    this.#probe(aheadBytes === 0, delayMs, nowMs)
     this.#noteLeast(delayMs, nowMs)
     this.#usualMs = this.#usualMs === 0 ? delayMs : 0.8 * this.#usualMs + 0.2 * delayMs
     const targetMs = this.#leastMs + QUEUE_TARGET_MS
-    if (delayMs > targetMs + QUEUE_TARGET_MS) this.#cut(askedAtMs, nowMs, targetMs / delayMs)
-    else this.#move(bytes, delayMs, targetMs, outstandingBytes)
-    if (nowMs - this.#leastAtMs > LEAST_VALID_MS) this.#isProbing = true
+    if (delayMs > targetMs + QUEUE_TARGET_MS) this.#cut(atMs, nowMs, targetMs / delayMs)
+    else this.#move(bytes, delayMs, targetMs, aheadBytes + bytes)
   }
 
-  #endProbe(delayMs: number, nowMs: number): void {
-    this.#isProbing = false
-    this.#leastMs = delayMs
+  /** Ends a probe by what came alone, or because all does not come; begins one when it is time. */
+  #probe(isAlone: boolean, delayMs: number, nowMs: number): void {
+    const beganAtMs = this.#probeBeganAtMs
+    if (beganAtMs === undefined) {
+      if (nowMs - this.#leastAtMs > this.#leastValidMs) this.#probeBeganAtMs = nowMs
+      return
+    }
+    const isOver = nowMs - beganAtMs >= PROBE_MS_MAX
+    if (!isAlone && !isOver) return
+    this.#probeBeganAtMs = undefined
     this.#leastAtMs = nowMs
+    if (isAlone) this.#leastMs = delayMs
   }
 
   #noteLeast(delayMs: number, nowMs: number): void {

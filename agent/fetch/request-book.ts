@@ -9,11 +9,11 @@ import {
   PRIORITY,
   type Priority,
 } from '#shared/wire/frame.ts'
-import { OBJECTS_IN_FLIGHT_MAX, REQUEST_OBJECTS_MAX } from '#shared/wire/limits.ts'
+import { CHUNK_BYTES_MAX, OBJECTS_IN_FLIGHT_MAX, REQUEST_OBJECTS_MAX } from '#shared/wire/limits.ts'
 import { BLOCK_BYTES } from '../block/block-size.ts'
 import { objectKey } from './object-fetch.ts'
 import type { ObjectTransport } from './object-transport.ts'
-import type { PathWindow } from './path-window.ts'
+import type { PathLoad, Sent } from './path-load.ts'
 
 /** What nobody waits for leaves room for demand reads. */
 const UNHURRIED_MAX = 256
@@ -26,45 +26,36 @@ const IN_FLIGHT_MAX: Readonly<Record<Priority, number>> = {
 interface Asked {
   /** Answers that will come: it may have been asked for again with more hurry. */
   answers: number
-  readonly priority: Priority
   readonly askedAtMs: number
-  /** What it takes of the window. */
-  readonly windowBytes: number
-  readonly outstandingBytes: number
+  /** Absent when somebody waits for it. */
+  readonly sent: Sent | undefined
 }
 
 export class RequestBook {
   readonly #transport: ObjectTransport
-  readonly #window: PathWindow
+  readonly #load: PathLoad
   readonly #asked = new Map<number, Asked>()
   /** Blocks by which chunks were asked for whose leaf is not here. */
   readonly #speculative = new Set<number>()
   #answersExpected = 0
-  #windowBytes = 0
   #names: ObjectName[] = []
   #namesPriority: Priority = PRIORITY.demand
 
-  constructor(transport: ObjectTransport, window: PathWindow) {
+  constructor(transport: ObjectTransport, load: PathLoad) {
     this.#transport = transport
-    this.#window = window
+    this.#load = load
   }
 
-  /** Bytes on their way that nobody waits for. */
-  get windowBytes(): number {
-    return this.#windowBytes
+  get answersExpected(): number {
+    return this.#answersExpected
   }
 
   mayAsk(priority: Priority): boolean {
     return this.#answersExpected < IN_FLIGHT_MAX[priority]
   }
 
-  /** Asks for an object; it leaves with the next `flush`. `otherBytes` are pushes on their way. */
-  ask(
-    name: ObjectName,
-    priority: Priority,
-    { nowMs, windowBytes, otherBytes }: AskedAt,
-    isSpeculative: boolean,
-  ): void {
+  /** Asks for an object of some `usualBytes`; it leaves with the next `flush`. */
+  ask(name: ObjectName, priority: Priority, { nowMs, usualBytes, isSpeculative }: Ask): void {
     if (priority !== this.#namesPriority || this.#names.length === REQUEST_OBJECTS_MAX) this.flush()
     this.#namesPriority = priority
     this.#names.push({ level: name.level, position: name.position })
@@ -76,9 +67,9 @@ export class RequestBook {
       before.answers += 1
       return
     }
-    this.#windowBytes += windowBytes
-    const outstandingBytes = this.#windowBytes + otherBytes
-    this.#asked.set(key, { answers: 1, priority, askedAtMs: nowMs, windowBytes, outstandingBytes })
+    const isHurried = priority === PRIORITY.demand
+    const sent = isHurried ? undefined : this.#load.send(usualBytes, nowMs)
+    this.#asked.set(key, { answers: 1, askedAtMs: nowMs, sent })
   }
 
   flush(): void {
@@ -97,7 +88,7 @@ export class RequestBook {
     const newKey = objectKey(CHUNK_LEVEL, firstBlock)
     const present = this.#asked.get(newKey)
     if (present === undefined) this.#asked.set(newKey, asked)
-    else present.answers += asked.answers
+    else present.answers += asked.answers // nobody speculates but in a hurry: nothing was sent
   }
 
   /** Takes note of an answer; returns whether the object was asked for. */
@@ -108,40 +99,35 @@ export class RequestBook {
     if (asked === undefined) return false
     this.#answersExpected -= 1
     asked.answers -= 1
-    const isClear = asked.answers === 0
-    if (asked.priority === PRIORITY.demand) {
-      if (isClear) this.#window.demandArrived(asked.askedAtMs, nowMs)
-    } else if (isClear) {
-      const { storedBytes } = header
-      this.#window.arrived(storedBytes, asked.askedAtMs, nowMs, asked.outstandingBytes)
-    }
-    if (isClear) {
-      this.#windowBytes -= asked.windowBytes
-      this.#asked.delete(key)
-      if (header.level === CHUNK_LEVEL) this.#speculative.delete(position)
-    }
+    if (asked.answers > 0) return true
+    if (asked.sent !== undefined) this.#load.arrived(asked.sent, header.storedBytes, nowMs)
+    else this.#load.window.demandArrived(asked.askedAtMs, nowMs)
+    this.#asked.delete(key)
+    if (header.level === CHUNK_LEVEL) this.#speculative.delete(position)
     return true
   }
 
+  /** The connection is lost; the load forgets by itself. */
   clear(): void {
     this.#asked.clear()
     this.#speculative.clear()
     this.#names = []
     this.#answersExpected = 0
-    this.#windowBytes = 0
   }
 
-  /** A chunk may have been asked for by any of its blocks. */
+  /** A chunk may have been asked for by any of its blocks; without a payload its length is not told. */
   #askedPosition({ level, position, rawBytes }: ObjectHeader): number {
     if (level !== CHUNK_LEVEL || this.#asked.has(objectKey(level, position))) return position
-    const end = position + Math.max(1, Math.ceil(rawBytes / BLOCK_BYTES))
+    const blocks = Math.ceil((rawBytes > 0 ? rawBytes : CHUNK_BYTES_MAX) / BLOCK_BYTES)
+    const end = position + blocks
     for (const block of this.#speculative) if (block >= position && block < end) return block
     return position
   }
 }
 
-interface AskedAt {
+interface Ask {
   readonly nowMs: number
-  readonly windowBytes: number
-  readonly otherBytes: number
+  readonly usualBytes: number
+  /** A chunk named by any of its blocks. */
+  readonly isSpeculative: boolean
 }

@@ -1,5 +1,5 @@
 /** Administration of the store behind all vDisks: is it whole, and what of it is needed no more. */
-import type { ChunkStore, GarbageReport } from '#server/store/chunk-store.ts'
+import type { ChunkStore, GarbageReport, StoreDamage } from '#server/store/chunk-store.ts'
 import type { VDisk } from '#server/vdisks/vdisk.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { type CheckView, checkRequestSchema, type StoreProgress } from './admin-api.ts'
@@ -35,13 +35,9 @@ async function checkStore(
   const options = parseBody(checkRequestSchema, body)
   const stage = options.readDataShare > 0 ? 'reading and hashing data' : 'checking'
   const onProgress = (line: Omit<StoreProgress, 'stage'>) => progress({ stage, ...line })
-  const { damages, incompleteIds, ...report } = await chunkStore.check(options, onProgress, signal)
+  const report = await chunkStore.check(options, onProgress, signal)
   const names = namesOfVersions(await catalog.list())
-  return {
-    ...report,
-    damages: damages.map(({ text, versionIds }) => ({ text, versions: named(versionIds, names) })),
-    incomplete: named(incompleteIds, names),
-  }
+  return { ...report, damages: report.damages.map((damage) => damageView(damage, names)) }
 }
 
 async function collectGarbage(
@@ -62,9 +58,9 @@ function namesOfVersions(vdisks: readonly VDisk[]): ReadonlyMap<string, readonly
   return names
 }
 
-function named(
-  versionIds: readonly string[],
+function damageView(
+  { text, versionIds }: StoreDamage,
   names: ReadonlyMap<string, readonly string[]>,
-): string[] {
-  return versionIds.flatMap((id) => names.get(id) ?? [id])
+): CheckView['damages'][number] {
+  return { text, versions: versionIds.flatMap((id) => names.get(id) ?? [id]) }
 }

@@ -123,9 +123,9 @@ function formatVDisks(vdisks: readonly VDiskView[]): string {
   )
 }
 
-/** `3 (5 kept)`: numbers are not counts, since versions are removed. */
+/** `3 of 5` */
 function versionOf({ number }: VersionView, count: number): string {
-  return count === 1 ? String(number) : `${number} (${count} kept)`
+  return count === 1 ? String(number) : `${number} of ${count}`
 }
 
 function formatVDisk(vdisk: VDiskView): string {

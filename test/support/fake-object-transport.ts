@@ -39,8 +39,8 @@ export class FakeObjectTransport implements ObjectTransport {
   readonly traces: (readonly TraceEntry[])[] = []
   readonly version: MemoryVersion
   readonly #options: FakeTransportOptions
-  /** Chunks sent on demand on this connection: they are left out of the push. */
-  readonly #sentOnDemand = new Set<string>()
+  /** Objects asked for on this connection: they are left out of the push. */
+  readonly #leftOut = new Set<string>()
   #listener: ObjectListener | undefined
   #isOpen: boolean
 
@@ -59,7 +59,10 @@ export class FakeObjectTransport implements ObjectTransport {
     if (!this.#isOpen) return
     this.requests.push(request)
     const { priority, objects } = request
-    this.pending.push(...objects.map((name) => ({ ...name, priority })))
+    for (const name of objects) {
+      this.#leftOut.add(this.#keyOf(name))
+      this.pending.push({ ...name, priority })
+    }
     this.onPending()
   }
 
@@ -82,7 +85,7 @@ export class FakeObjectTransport implements ObjectTransport {
   lose(): void {
     this.#isOpen = false
     this.pending.length = 0
-    this.#sentOnDemand.clear()
+    this.#leftOut.clear()
     this.#listener?.onLost()
   }
 
@@ -90,9 +93,7 @@ export class FakeObjectTransport implements ObjectTransport {
   answer(at = 0): void {
     const pending = this.takePending(at)
     const stored = this.version.object(pending)
-    const key = nodeKey(stored.header.level, stored.header.position)
-    if (pending.pushIndex !== undefined && this.#sentOnDemand.has(key)) return
-    if (pending.priority === PRIORITY.demand) this.#sentOnDemand.add(key)
+    if (pending.pushIndex !== undefined && this.#leftOut.has(this.#keyOf(pending))) return
     this.deliver(stored)
   }
 
@@ -139,6 +140,11 @@ export class FakeObjectTransport implements ObjectTransport {
   /** For those who answer by themselves. */
   protected onPending(): void {
     // Waits to be told.
+  }
+
+  #keyOf({ level, position }: ObjectName): string {
+    const chunk = level === CHUNK_LEVEL ? this.version.chunkAt(position) : undefined
+    return nodeKey(level, chunk?.firstBlock ?? position)
   }
 
   #enqueuePush(begin: number, end: number): void {

@@ -4,6 +4,8 @@ import type { CachedObject, DiskCache, DiskCacheStats } from '#agent/disk-cache/
 export class MemoryDiskCache implements DiskCache {
   taking: DiskCache['taking'] = 'now'
   losses = 0
+  /** So many are not kept after all, as by a disk that is behind. */
+  refusals = 0
   readonly #objects = new Map<string, CachedObject>()
   #isHanging = false
   #hasLostAll = false
@@ -45,6 +47,10 @@ export class MemoryDiskCache implements DiskCache {
 
   keep(hash: Uint8Array, { encoding, rawBytes, payload }: CachedObject): boolean {
     if (this.taking !== 'now') return false
+    if (this.refusals > 0) {
+      this.refusals -= 1
+      return false
+    }
     this.#objects.set(nameOf(hash), { encoding, rawBytes, payload: Uint8Array.from(payload) })
     return true
   }

@@ -3,7 +3,8 @@
  * that keeps within a window: in simulated time, without a socket. The server keeps up to 512 KiB in
  * its socket; what is in there no demand read overtakes.
  */
-import { PathWindow } from '#agent/fetch/path-window.ts'
+import { PathLoad, type Sent } from '#agent/fetch/path-load.ts'
+import type { PathWindow } from '#agent/fetch/path-window.ts'
 import { KiB } from '#shared/units.ts'
 
 const SOCKET_BYTES = 512 * KiB
@@ -24,11 +25,11 @@ export interface LinkResult {
   readonly window: PathWindow
 }
 
-interface Sent {
+interface Answer {
   readonly bytes: number
-  readonly isDemand: boolean
   readonly askedAtMs: number
-  readonly outstandingBytes: number
+  /** Absent for a demand read. */
+  readonly sent?: Sent
 }
 
 export function simulateLink(options: LinkOptions): LinkResult {
@@ -37,16 +38,15 @@ export function simulateLink(options: LinkOptions): LinkResult {
 
 class Simulation {
   readonly #options: LinkOptions
-  readonly #window = new PathWindow()
+  readonly #load = new PathLoad()
   readonly #events: { readonly atMs: number; readonly run: () => void }[] = []
-  readonly #bulk: Sent[] = []
-  readonly #demands: Sent[] = []
+  readonly #bulk: Answer[] = []
+  readonly #demands: Answer[] = []
   readonly #demandMs: number[] = []
   readonly #arrivals: { readonly atMs: number; readonly bytes: number }[] = []
   #nowMs = 0
   #linkFreeAtMs = 0
   #socketBytes = 0
-  #outstandingBytes = 0
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -67,7 +67,7 @@ class Simulation {
     const arrivals = this.#arrivals
     return {
       demandMs: this.#demandMs,
-      window: this.#window,
+      window: this.#load.window,
       bytesBetween: (fromMs, toMs) =>
         arrivals
           .filter(({ atMs }) => atMs >= fromMs && atMs < toMs)
@@ -77,19 +77,10 @@ class Simulation {
 
   #grant(): void {
     const { objectBytes } = this.#options
-    const granted: Sent[] = []
-    for (;;) {
-      const hasRoom =
-        this.#outstandingBytes === 0 || this.#outstandingBytes + objectBytes <= this.#window.bytes
-      if (!hasRoom) break
-      this.#outstandingBytes += objectBytes
-      const outstandingBytes = this.#outstandingBytes
-      granted.push({
-        bytes: objectBytes,
-        isDemand: false,
-        askedAtMs: this.#nowMs,
-        outstandingBytes,
-      })
+    const granted: Answer[] = []
+    while (this.#load.hasRoom(objectBytes, this.#nowMs)) {
+      const sent = this.#load.send(objectBytes, this.#nowMs)
+      granted.push({ bytes: objectBytes, askedAtMs: this.#nowMs, sent })
     }
     this.#at(this.#nowMs + this.#oneWayMs(), () => {
       this.#bulk.push(...granted)
@@ -99,12 +90,7 @@ class Simulation {
 
   #demand(): void {
     const { objectBytes } = this.#options
-    const asked = {
-      bytes: objectBytes,
-      isDemand: true,
-      askedAtMs: this.#nowMs,
-      outstandingBytes: 0,
-    }
+    const asked = { bytes: objectBytes, askedAtMs: this.#nowMs }
     this.#at(this.#nowMs + this.#oneWayMs(), () => {
       this.#demands.push(asked)
       this.#send()
@@ -116,7 +102,7 @@ class Simulation {
     for (;;) {
       const next = this.#demands[0] ?? this.#bulk[0]
       if (next === undefined || this.#socketBytes + next.bytes > SOCKET_BYTES) return
-      ;(next.isDemand ? this.#demands : this.#bulk).shift()
+      ;(next.sent === undefined ? this.#demands : this.#bulk).shift()
       this.#socketBytes += next.bytes
       const beginMs = Math.max(this.#nowMs, this.#linkFreeAtMs)
       this.#linkFreeAtMs = beginMs + next.bytes / this.#bytesPerMs(beginMs)
@@ -128,15 +114,14 @@ class Simulation {
     }
   }
 
-  #arrive({ bytes, isDemand, askedAtMs, outstandingBytes }: Sent): void {
+  #arrive({ bytes, askedAtMs, sent }: Answer): void {
     this.#arrivals.push({ atMs: this.#nowMs, bytes })
-    if (isDemand) {
+    if (sent === undefined) {
       this.#demandMs.push(this.#nowMs - askedAtMs)
-      this.#window.demandArrived(askedAtMs, this.#nowMs)
+      this.#load.window.demandArrived(askedAtMs, this.#nowMs)
       return
     }
-    this.#outstandingBytes -= bytes
-    this.#window.arrived(bytes, askedAtMs, this.#nowMs, outstandingBytes)
+    this.#load.arrived(sent, bytes, this.#nowMs)
     this.#grant()
   }
 

@@ -1,6 +1,7 @@
 /** A stream of changes of a write cache that follows from a seed, and what each makes of the bytes. */
 import { SECTOR_BYTES } from '#agent/block/block-size.ts'
 import type { WriteCache } from '#agent/block/write-cache.ts'
+import { seededRandom } from './seeded-random.ts'
 
 export interface CacheChange {
   readonly kind: 'write' | 'trim' | 'zero'
@@ -49,12 +50,6 @@ export function applyChange(cache: WriteCache, change: CacheChange): void {
 
 /** Numbers of 31 bits; the same for the same seed. */
 function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    // Mulberry32.
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return (mixed ^ (mixed >>> 14)) >>> 1
-  }
+  const random = seededRandom(seed)
+  return () => Math.floor(random() * 2 ** 31)
 }

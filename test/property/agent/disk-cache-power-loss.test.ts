@@ -13,6 +13,7 @@ import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
 import { recordUnits } from '#agent/disk-cache/record.ts'
 import { readAll, type TestObject, testObject } from '#test/support/disk-cache-objects.ts'
 import { PowerLossDisk, SECTOR_BYTES } from '#test/support/power-loss-disk.ts'
+import { seededRandom } from '#test/support/seeded-random.ts'
 
 const { segments } = layoutOf(CACHE_BYTES_MIN)
 const CAPACITY = segments * SEGMENT_BYTES
@@ -92,15 +93,6 @@ function holdSome(cache: LogDiskCache, run: Run): void {
   for (const { hash } of run.held) assert.ok(cache.has(hash))
 }
 
-/** A small generator, so that a failure can be seen again. */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return state / 2 ** 32
-  }
-}
-
 /** Calls `check` with the disk as it may be after each change: what is synced, and some of the rest. */
 async function losePowerEverywhere(
   { disk }: Run,
@@ -109,7 +101,7 @@ async function losePowerEverywhere(
 ): Promise<void> {
   const broken = new PowerLossDisk(CACHE_BYTES_MIN)
   await formatCache(broken, ID)
-  const random = seeded(seed)
+  const random = seededRandom(seed)
   const sectors = new Map<number, Buffer[]>()
   for (const [change, written] of disk.log.entries()) {
     if (written === undefined) {

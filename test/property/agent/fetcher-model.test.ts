@@ -1,10 +1,11 @@
 /**
  * The fetcher against the image itself, with a server that does everything wrong that can be done:
  * answers in any order, twice, damaged, too long, too short, unreadable, of other objects, and
- * connections that are lost. Never a wrong byte; and all comes once the server is honest.
+ * connections that are lost. Never a wrong byte; and all comes once the server is honest, and leaves
+ * nothing behind that anything could wait for.
  */
 import assert from 'node:assert/strict'
-import { it, mock } from 'node:test'
+import { after, before, describe, it, mock } from 'node:test'
 import fc from 'fast-check'
 import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
 import { Fetcher } from '#agent/fetch/fetcher.ts'
@@ -57,7 +58,10 @@ type Step =
   | { readonly kind: 'answer' | 'twice'; readonly at: number }
   | { readonly kind: 'lie'; readonly at: number; readonly lie: Lie; readonly seed: number }
   | { readonly kind: 'unasked'; readonly seed: number; readonly lie: Lie | undefined }
-  | { readonly kind: 'lose' | 'turn' | 'damage-disk' }
+  | { readonly kind: 'keep'; readonly seed: number }
+  | { readonly kind: 'leaf'; readonly position: number }
+  | { readonly kind: 'pass'; readonly ms: number }
+  | { readonly kind: 'lose' | 'turn' | 'damage-disk' | 'read' | 'end-boot' }
 
 const block = fc.oneof(
   fc.nat(80),
@@ -100,13 +104,31 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       lie: fc.option(lie, { nil: undefined }),
     }),
   },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('keep' as const), seed: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('leaf' as const), position: fc.nat(3) }) },
   {
     weight: 2,
     arbitrary: fc.record({
-      kind: fc.constantFrom('lose' as const, 'turn' as const, 'damage-disk' as const),
+      kind: fc.constant('pass' as const),
+      ms: fc.oneof(fc.nat(200), fc.constant(31_000)),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        'lose' as const,
+        'turn' as const,
+        'damage-disk' as const,
+        'read' as const,
+        'end-boot' as const,
+      ),
     }),
   },
 )
+
+/** What an honest server's agent does: no lies, nothing that was not asked for. */
+const honestStep = step.filter(({ kind }) => kind !== 'lie' && kind !== 'unasked')
 
 /** What a hostile server makes of an object. */
 function lieAbout({ header, payload }: StoredObject, lie: Lie, seed: number): StoredObject {
@@ -162,8 +184,11 @@ class Harness {
   readonly #transport: FakeObjectTransport
   readonly #fetcher: Fetcher
   #missing = 0
+  /** Of what somebody wants for the local disk. */
+  #unsettled = 0
 
-  constructor(isBoot: boolean, hasDisk: boolean) {
+  /** Without memory for leaves each one pushes the one before it out. */
+  constructor(isBoot: boolean, hasDisk: boolean, hasLeafMemory: boolean) {
     this.#transport = new FakeObjectTransport(version, { ...(isBoot && { bootList: list }) })
     this.#fetcher = new Fetcher({
       root: version.root,
@@ -172,6 +197,7 @@ class Harness {
       diskCache: hasDisk ? this.#disk : undefined,
       readahead: true,
       isBoot,
+      leafMemoryBytesMax: hasLeafMemory ? undefined : 1,
       onFault: () => undefined,
     })
   }
@@ -202,18 +228,40 @@ class Harness {
         return await new Promise(setImmediate)
       case 'damage-disk':
         return this.#disk.damageAll()
+      case 'keep':
+        return this.#keep(step.seed)
+      case 'leaf':
+        return this.#settles(this.#fetcher.leaf(step.position))
+      case 'pass':
+        return pass(step.ms)
+      case 'read':
+        return this.#read()
+      case 'end-boot':
+        return this.#fetcher.endBoot()
     }
   }
 
-  /** From now on the server is honest: all that waits must come. */
+  /** The server has lied, and is another one now. */
+  reconnect(): void {
+    this.#transport.lose()
+    this.#transport.open()
+  }
+
+  /** From now on the server is honest: all that waits must come, and nothing be left. */
   async settle(): Promise<void> {
-    for (let rounds = 0; this.#missing > 0; rounds += 1) {
+    this.#fetcher.endBoot()
+    for (let rounds = 0; !this.#isSettled(); rounds += 1) {
       this.#transport.answerAll()
       await new Promise(setImmediate)
+      assert.ok(
+        rounds < 20,
+        `left: ${this.#missing} blocks, ${this.#unsettled} promises, ${JSON.stringify(this.#fetcher.unfinished)}`,
+      )
       // Nothing pauses longer, whatever it was told; and the disk answers within a second.
-      mock.timers.tick(PAUSE_MS_MAX)
-      assert.ok(rounds < 20, `${this.#missing} blocks never came`)
+      pass(PAUSE_MS_MAX)
     }
+    pass(1)
+    assert.ok(this.#fetcher.idleMs() > 0)
     this.checkTier()
     this.#fetcher.close()
   }
@@ -223,6 +271,29 @@ class Harness {
     for (let at = 0; at < BLOCKS; at += 1) {
       if (this.#tier.has(at)) assertBlocks(this.#tier, version, at, 1)
     }
+  }
+
+  #isSettled(): boolean {
+    const isDone = Object.values(this.#fetcher.unfinished).every((count) => count === 0)
+    return isDone && this.#missing === 0 && this.#unsettled === 0
+  }
+
+  #settles(promise: Promise<unknown>): void {
+    this.#unsettled += 1
+    void promise.finally(() => {
+      this.#unsettled -= 1
+    })
+  }
+
+  #keep(seed: number): void {
+    const chunk = version.chunks[seed % version.chunks.length]
+    if (chunk !== undefined) this.#settles(this.#fetcher.keep(chunk))
+  }
+
+  /** The kernel reads all that is here. */
+  #read(): void {
+    new Uint32Array(this.#tier.memory.marks).fill(1)
+    this.#fetcher.harvest()
   }
 
   #demand(first: number, end: number): void {
@@ -275,24 +346,61 @@ class Harness {
   }
 }
 
-it('the fetcher hands on no wrong byte, and all that was wanted, whatever the server does', async () => {
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
-  // Tests after this one run in the same process.
-  using _ = { [Symbol.dispose]: () => mock.timers.reset() }
-  await fc.assert(
-    fc.asyncProperty(
-      fc.boolean(),
-      fc.boolean(),
-      fc.array(step, { minLength: 1, maxLength: 60, size: 'max' }),
-      async (isBoot, hasDisk, steps) => {
-        const harness = new Harness(isBoot, hasDisk)
-        for (const each of steps) {
-          await harness.run(each)
-        }
-        harness.checkTier()
-        await harness.settle()
-      },
-    ),
-    { numRuns: 100 },
-  )
+/** Timers and the clock of the window go together. */
+let nowMs = 1000
+function pass(ms: number): void {
+  nowMs += ms
+  mock.timers.tick(ms)
+}
+
+function stepsOf(each: fc.Arbitrary<Step>) {
+  return fc.array(each, { minLength: 1, maxLength: 60, size: 'max' })
+}
+
+describe('the fetcher', () => {
+  before(() => {
+    mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+    mock.method(performance, 'now', () => nowMs)
+  })
+  // Tests after these run in the same process.
+  after(() => {
+    mock.timers.reset()
+    mock.restoreAll()
+  })
+
+  it('hands on no wrong byte, and all that was wanted, whatever the server does', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.boolean(),
+        fc.boolean(),
+        fc.boolean(),
+        stepsOf(step),
+        async (isBoot, hasDisk, hasLeafMemory, steps) => {
+          const harness = new Harness(isBoot, hasDisk, hasLeafMemory)
+          for (const each of steps) await harness.run(each)
+          harness.checkTier()
+          harness.reconnect()
+          await harness.settle()
+        },
+      ),
+      { numRuns: 100 },
+    )
+  })
+
+  it('finishes all that was begun with an honest server, and leaves nothing', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.boolean(),
+        fc.boolean(),
+        fc.boolean(),
+        stepsOf(honestStep),
+        async (isBoot, hasDisk, hasLeafMemory, steps) => {
+          const harness = new Harness(isBoot, hasDisk, hasLeafMemory)
+          for (const each of steps) await harness.run(each)
+          await harness.settle()
+        },
+      ),
+      { numRuns: 100 },
+    )
+  })
 })

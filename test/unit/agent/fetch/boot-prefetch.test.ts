@@ -176,6 +176,35 @@ describe('the boot list', () => {
     assert.ok(everyBlock.every((block) => fixture.tier.has(block)))
   })
 
+  it('who waits for what the server leaves out asks for it, also when nobody hurries', async () => {
+    const fixture = create()
+    const { transport, fetcher } = fixture
+    transport.answer(transport.find(2, 0))
+    const leaf = fetcher.leaf(0)
+    assert.equal(transport.requests.length, 0)
+    transport.takePending(transport.find(1, 0))
+    transport.answerAll() // what was granted behind it
+    assert.deepEqual(transport.requests[0]?.objects, [{ level: 1, position: 0 }])
+    assert.ok((await leaf) !== undefined)
+  })
+
+  it('what is granted at the end of the boot still comes, and nothing else', () => {
+    const fixture = create()
+    const { transport, fetcher, tier } = fixture
+    transport.answer()
+    transport.answer()
+    const granted = transport.pending.length
+    assert.ok(granted > 3)
+    fetcher.endBoot()
+    const { pending: left } = transport
+    const [{ position } = { position: -1 }] = left
+    transport.answerAll()
+    assert.equal(grantedCount(fixture), 2 + granted)
+    assert.ok(tier.has(position))
+    assert.equal(tier.guardedBytes, 0)
+    assert.deepEqual(Object.values(fetcher.unfinished), [0, 0, 0, 0])
+  })
+
   it('what is not granted yet is asked for at once, and counted as missed', () => {
     const fixture = create()
     const { transport, demand, done, fetcher } = fixture

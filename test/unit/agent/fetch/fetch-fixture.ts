@@ -20,6 +20,7 @@ export interface FetchFixtureOptions extends FakeTransportOptions {
   readonly readahead?: boolean
   readonly isBoot?: boolean
   readonly diskCache?: DiskCache
+  readonly leafMemoryBytesMax?: number
 }
 
 /** Two spans and a bit: data, zeros between, a whole span of zeros, and an odd end. */
@@ -61,6 +62,7 @@ export function createFetcher(options: FetchFixtureOptions = {}) {
     diskCache,
     readahead: options.readahead ?? false,
     isBoot: options.isBoot ?? false,
+    leafMemoryBytesMax: options.leafMemoryBytesMax,
     onFault: (fault) => faults.push(fault),
   })
   /** Ranges asked for by `demand` that are here whole. */

@@ -4,12 +4,13 @@ import { RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
 import { ReaderEpochs } from '#agent/block/reader-epochs.ts'
 import { invariant } from '#shared/invariant.ts'
 import { SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
+import { MiB } from '#shared/units.ts'
 import { CHUNK_ENCODING, NO_PAYLOAD, PRIORITY } from '#shared/wire/frame.ts'
 import { OBJECTS_IN_FLIGHT_MAX } from '#shared/wire/limits.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { MemoryDiskCache } from '#test/support/memory-disk-cache.ts'
-import type { StoredObject } from '#test/support/memory-version.ts'
-import { createFetcher } from './fetch-fixture.ts'
+import { MemoryVersion, type StoredObject } from '#test/support/memory-version.ts'
+import { createFetcher, fillWithText } from './fetch-fixture.ts'
 
 type Fixture = ReturnType<typeof createFetcher>
 
@@ -404,6 +405,42 @@ describe('Fetcher with a local disk', () => {
     const closed = assert.rejects(fetcher.keep(chunk), { name: 'AbortError' })
     fetcher.close()
     await closed
+  })
+
+  it('hydration gets a chunk whose leaf was forgotten meanwhile', async () => {
+    const diskCache = new MemoryDiskCache()
+    const fixture = createFetcher({ diskCache, leafMemoryBytesMax: 1 })
+    learnLeaf(fixture, 0)
+    const { fetcher, transport, version } = fixture
+    const chunk = version.chunkAt(200)
+    invariant(chunk !== undefined, 'a chunk')
+    const kept = fetcher.keep(chunk)
+    const other = fetcher.leaf(1)
+    transport.answer(transport.find(1, 1))
+    await other
+    transport.answerAll()
+    assert.equal(await kept, true)
+  })
+
+  it('hydration gets a chunk that is no longer fetched ahead', async () => {
+    // More chunks than are remembered to be fetched ahead.
+    const image = Buffer.alloc(15 * MiB)
+    fillWithText(image, 0, image.length)
+    const version = new MemoryVersion(image)
+    assert.ok(version.chunks.length > 300)
+    const fixture = createFetcher({ diskCache: new MemoryDiskCache(), readahead: true, version })
+    learnLeaf(fixture, 0)
+    const { fetcher, transport } = fixture
+    transport.lose()
+    const [, first, next, ahead, ...others] = version.chunks
+    invariant(first !== undefined && next !== undefined && ahead !== undefined, 'chunks')
+    for (const { firstBlock } of [first, next]) fetcher.readAhead(firstBlock, firstBlock + 1)
+    const kept = fetcher.keep(ahead)
+    for (const { firstBlock } of others) fetcher.readAhead(firstBlock, firstBlock + 1)
+    transport.open()
+    transport.answerAll()
+    assert.equal(await kept, true)
+    assert.deepEqual(Object.values(fetcher.unfinished), [0, 0, 0, 0])
   })
 
   it('a demand read of a chunk that is being hydrated gets it', async () => {

@@ -143,6 +143,14 @@ describe('DiskCopy', () => {
     await complete()
   })
 
+  it('fetches again at once what came when the disk was behind', async () => {
+    const { fetcher, copy, disk, complete } = await create({ times: { retryMs: 100_000 } })
+    disk.refusals = 7
+    copy.begin(fetcher, RUN)
+    await complete()
+    assert.ok(hasAll(disk))
+  })
+
   it('waits for a disk that is behind, and ends when it is full or its budget is spent', async () => {
     for (const taking of ['later', 'full', 'budget'] as const) {
       const { fetcher, copy, disk, requested, complete } = await create()

@@ -80,12 +80,13 @@ describe('PathWindow', () => {
   it('does not grow while it is not used, and never beyond its bounds', () => {
     const window = new PathWindow()
     const before = window.bytes
-    for (let at = 0; at < 1000; at += 1) window.arrived(1000, at, at + 5, 1000)
+    for (let at = 0; at < 1000; at += 1) window.arrived(1000, { atMs: at, aheadBytes: 0 }, at + 5)
     assert.equal(window.bytes, before)
-    for (let at = 1000; at < 20_000; at += 1) window.arrived(100_000, at, at + 5, window.bytes)
+    const full = (at: number) => ({ atMs: at, aheadBytes: window.bytes })
+    for (let at = 1000; at < 20_000; at += 1) window.arrived(100_000, full(at), at + 5)
     assert.equal(window.bytes, WINDOW_BYTES_MAX)
     for (let at = 20_000; at < 25_000; at += 50) {
-      window.arrived(100_000, at - 400, at, window.bytes)
+      window.arrived(100_000, full(at - 400), at)
     }
     assert.equal(window.bytes, WINDOW_BYTES_MIN)
   })
@@ -97,7 +98,7 @@ describe('PathWindow', () => {
     window.demandArrived(0, 900)
     assert.equal(window.leastMs, 20)
     assert.equal(window.bytes, before)
-    window.arrived(10_000, 0, 20 + QUEUE_TARGET_MS - 1, before)
+    window.arrived(10_000, { atMs: 0, aheadBytes: before }, 20 + QUEUE_TARGET_MS - 1)
     assert.ok(window.bytes > before)
     window.reset()
     assert.equal(window.leastMs, 0)
