@@ -141,7 +141,9 @@ export interface PromotionView {
   readonly before?: VersionRecord
 }
 
-export interface CheckView extends Omit<CheckReport, 'damages'> {
+export interface CheckView extends Omit<CheckReport, 'damages' | 'incompleteIds'> {
+  /** Versions whose images are to be imported again after a repair, as `debian@3`. */
+  readonly incomplete: readonly string[]
   readonly damages: readonly {
     readonly text: string
     /** Versions that cannot be read whole, as `debian@3`. */

@@ -1,5 +1,5 @@
 /** Administration of the store behind all vDisks: is it whole, and what of it is needed no more. */
-import type { ChunkStore, GarbageReport, StoreDamage } from '#server/store/chunk-store.ts'
+import type { ChunkStore, GarbageReport } from '#server/store/chunk-store.ts'
 import type { VDisk } from '#server/vdisks/vdisk.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { type CheckView, checkRequestSchema, type StoreProgress } from './admin-api.ts'
@@ -35,9 +35,13 @@ async function checkStore(
   const options = parseBody(checkRequestSchema, body)
   const stage = options.readDataShare > 0 ? 'reading and hashing data' : 'checking'
   const onProgress = (line: Omit<StoreProgress, 'stage'>) => progress({ stage, ...line })
-  const report = await chunkStore.check(options, onProgress, signal)
+  const { damages, incompleteIds, ...report } = await chunkStore.check(options, onProgress, signal)
   const names = namesOfVersions(await catalog.list())
-  return { ...report, damages: report.damages.map((damage) => damageView(damage, names)) }
+  return {
+    ...report,
+    damages: damages.map(({ text, versionIds }) => ({ text, versions: named(versionIds, names) })),
+    incomplete: named(incompleteIds, names),
+  }
 }
 
 async function collectGarbage(
@@ -58,9 +62,9 @@ function namesOfVersions(vdisks: readonly VDisk[]): ReadonlyMap<string, readonly
   return names
 }
 
-function damageView(
-  { text, versionIds }: StoreDamage,
+function named(
+  versionIds: readonly string[],
   names: ReadonlyMap<string, readonly string[]>,
-): CheckView['damages'][number] {
-  return { text, versions: versionIds.flatMap((id) => names.get(id) ?? [id]) }
+): string[] {
+  return versionIds.flatMap((id) => names.get(id) ?? [id])
 }

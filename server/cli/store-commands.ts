@@ -85,12 +85,13 @@ function inVersions(versions: readonly string[]): string[] {
   return versions.length === 0 ? [] : [`  in ${versions.join(', ')}`]
 }
 
-function adviceOn({ damages, repairs }: CheckView): string {
+function adviceOn({ damages, repairs, incomplete }: CheckView): string {
   const count = `${damages.length} ${damages.length === 1 ? 'damage' : 'damages'} found`
-  const versions = [...new Set(damages.flatMap((damage) => damage.versions))]
+  if (incomplete.length > 0) {
+    return `${count}. Import the images of ${incomplete.join(', ')} again: what is missing is stored anew`
+  }
   if (repairs.length === 0) return `${count}. To put in order what can be: bootwire check --repair`
-  if (versions.length === 0) return count
-  return `${count}. Import the images of ${versions.join(', ')} again: what is missing is stored anew`
+  return `${count}; every version is whole again`
 }
 
 export function formatGarbage({

@@ -26,6 +26,9 @@ const FRAMES = {
 /** A picture of fewer columns shows nothing. */
 const COLUMNS_MIN = 20
 
+/** More are counted: a line is to be read. */
+const MODELS_NAMED_MAX = 4
+
 const SOURCES: Readonly<Record<TraceView['source'], string>> = {
   recorded: 'recorded boots of this version',
   carried: 'boots of the version before, carried over',
@@ -39,7 +42,7 @@ export function formatTrace(view: TraceView, options: PictureOptions): string {
   const rawBytes = sum(chunks.map(({ blocks }) => blocks * BLOCK_BYTES))
   const pairs = formatPairs([
     ['source', SOURCES[source]],
-    ['boots', boots.map(({ model, count }) => `${count} of ${model}`).join(', ')],
+    ['boots', bootsText(boots)],
     [
       'boot list',
       `${chunks.length} chunks, ${formatBytes(storedBytes)} as sent, ${formatBytes(rawBytes)} of the vDisk`,
@@ -47,6 +50,15 @@ export function formatTrace(view: TraceView, options: PictureOptions): string {
   ])
   const picture = chunks.length === 0 ? '' : `\n${formatPicture(view, options)}`
   return `Boot of ${vdisk}@${number}\n${pairs}${picture}`
+}
+
+function bootsText(boots: TraceView['boots']): string {
+  const known = boots.filter(({ model }) => model !== '')
+  if (known.length === 0) return '-'
+  if (known.length <= MODELS_NAMED_MAX) {
+    return known.map(({ model, count }) => `${count} of ${model}`).join(', ')
+  }
+  return `${sum(known.map(({ count }) => count))} of ${known.length} models`
 }
 
 function formatPicture(view: TraceView, options: PictureOptions): string {

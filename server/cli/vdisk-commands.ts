@@ -123,9 +123,9 @@ function formatVDisks(vdisks: readonly VDiskView[]): string {
   )
 }
 
-/** `3 of 5` */
+/** `3 (5 kept)`: numbers are not counts, since versions are removed. */
 function versionOf({ number }: VersionView, count: number): string {
-  return count === 1 ? String(number) : `${number} of ${count}`
+  return count === 1 ? String(number) : `${number} (${count} kept)`
 }
 
 function formatVDisk(vdisk: VDiskView): string {

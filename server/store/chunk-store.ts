@@ -95,6 +95,8 @@ export interface CheckReport {
   readonly damages: readonly StoreDamage[]
   /** What was put in order, as sentences; empty without `repair`. */
   readonly repairs: readonly string[]
+  /** Versions that no repair makes whole: their images are to be imported again. Empty without `repair`. */
+  readonly incompleteIds: readonly string[]
 }
 
 export interface StoreDamage {

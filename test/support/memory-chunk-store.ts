@@ -113,7 +113,7 @@ export class MemoryChunkStore implements ChunkStore {
     const versions = [...this.#versions.values()]
     const chunks = versions.reduce((sum, { chunks }) => sum + chunks.count, 0)
     const storedBytes = versions.reduce((sum, { chunks }) => sum + chunks.totalBytes, 0)
-    const found = { chunksRead: 0, damages: [], repairs: [] }
+    const found = { chunksRead: 0, damages: [], repairs: [], incompleteIds: [] }
     return { versions: versions.length, chunks, storedBytes, ...found }
   }
 

@@ -9,7 +9,7 @@ import type { StoreParts } from '../store-parts.ts'
 import { SpanPool } from '../writing/span-pool.ts'
 import { DamageList } from './damage-list.ts'
 import { type CheckedPack, checkPack } from './pack-check.ts'
-import { repairPacks, repairVersions } from './store-repair.ts'
+import { type RepairOutcome, repairPacks, repairVersions } from './store-repair.ts'
 import { checkVersion, type FoundVersion } from './version-check.ts'
 
 /** Indexes in memory at once: of 4 GiB of chunks, 14 MB. */
@@ -24,6 +24,8 @@ export async function checkStore(
   const check = new StoreCheck(parts, options, onProgress, signal)
   return await check.run()
 }
+
+const NOTHING_REPAIRED = { repairs: [], incompleteIds: [] }
 
 class StoreCheck {
   readonly #parts: StoreParts
@@ -62,9 +64,9 @@ class StoreCheck {
       this.#signal.throwIfAborted()
       versions.push(await this.#checkVersion(versionId, pool.pool))
     }
-    const repairs = this.#options.repair ? await this.#repair(versions) : []
+    const outcome = this.#options.repair ? await this.#repair(versions) : NOTHING_REPAIRED
     const damages = this.#damages.list()
-    return { versions: versions.length, ...this.#sums, damages, repairs }
+    return { versions: versions.length, ...this.#sums, damages, ...outcome }
   }
 
   async #checkPack(pack: Pack, pool: SpanPool, readDataShare: number): Promise<void> {
@@ -159,13 +161,13 @@ class StoreCheck {
     }
   }
 
-  async #repair(versions: readonly FoundVersion[]): Promise<string[]> {
-    const repairs: string[] = []
+  async #repair(versions: readonly FoundVersion[]): Promise<RepairOutcome> {
+    const outcome = { repairs: [], incompleteIds: [] }
     const isDamaged = (packId: string, offset: number) =>
       this.#damages.has(placeKey(packId, offset)) || this.#isGone(packId)
-    await repairPacks(this.#checked.values(), this.#entries, this.#parts, repairs)
-    await repairVersions(versions, isDamaged, this.#parts, repairs, this.#signal)
-    return repairs
+    await repairPacks(this.#checked.values(), this.#entries, this.#parts, outcome)
+    await repairVersions(versions, isDamaged, this.#parts, outcome, this.#signal)
+    return outcome
   }
 
   #isGone(packId: string): boolean {

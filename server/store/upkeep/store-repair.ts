@@ -13,11 +13,19 @@ import { type CheckedPack, without } from './pack-check.ts'
 import type { FoundVersion } from './version-check.ts'
 import { mendPlaces, readChunkHashes, rebuildPlaces, rebuildTree } from './version-mending.ts'
 
+/** Is added to. */
+export interface RepairOutcome {
+  /** Sentences. */
+  readonly repairs: string[]
+  /** Versions that stay without some of their chunks, or without their tree. */
+  readonly incompleteIds: string[]
+}
+
 export async function repairPacks(
   checked: Iterable<Omit<CheckedPack, 'entries'>>,
   scanned: ReadonlyMap<string, IndexEntries>,
   { packs, folders }: StoreParts,
-  repairs: string[],
+  { repairs }: RepairOutcome,
 ): Promise<void> {
   for (const { pack, isGone, indexFault, damaged } of checked) {
     if (isGone === true) {
@@ -38,16 +46,17 @@ export async function repairVersions(
   versions: readonly FoundVersion[],
   isDamaged: (packId: string, offset: number) => boolean,
   parts: StoreParts,
-  repairs: string[],
+  outcome: RepairOutcome,
   signal: AbortSignal,
 ): Promise<void> {
   const session = await ImportSession.start(parts.packs)
   try {
     const search = new ChunkSearch(session, parts.packs, parts.willHold)
-    const repair = new VersionRepair(parts, search, isDamaged, repairs)
+    const repair = new VersionRepair(parts, search, isDamaged, outcome.repairs)
     for (const version of versions) {
       signal.throwIfAborted()
-      await parts.folders.change(() => repair.run(version))
+      const isWhole = await parts.folders.change(() => repair.run(version))
+      if (!isWhole) outcome.incompleteIds.push(version.versionId)
       await parts.refreshReaders(version.versionId)
     }
   } finally {
@@ -74,15 +83,17 @@ class VersionRepair {
     this.#repairs = repairs
   }
 
-  async run({ versionId, faults }: FoundVersion): Promise<void> {
+  /** Returns false when the version lacks something still. */
+  async run({ versionId, faults }: FoundVersion): Promise<boolean> {
     const { folders } = this.#parts
-    if (!(await folders.list()).includes(versionId)) return
+    if (!(await folders.list()).includes(versionId)) return true
     const isTreeSound = faults.root === undefined && faults.nodes === undefined
-    if (!isTreeSound && faults.places !== undefined) return
-    if (!isTreeSound && !(await this.#rebuildTree(versionId))) return
+    if (!isTreeSound && faults.places !== undefined) return false
+    if (!isTreeSound && !(await this.#rebuildTree(versionId))) return false
     if (isTreeSound && faults.signature !== undefined) await this.#sign(versionId)
     if (faults.places === undefined) await this.#mend(versionId)
     else await this.#rebuildPlaces(versionId)
+    return (await folders.readHead(versionId)).lostCount === 0
   }
 
   async #rebuildTree(versionId: string): Promise<boolean> {
@@ -121,9 +132,8 @@ class VersionRepair {
     await folders.writePlaces(versionId, places)
     if (mended > 0) this.#repairs.push(`Found ${mended} chunks of version ${versionId} elsewhere`)
     if (lost > 0) {
-      this.#repairs.push(
-        `Import the image of version ${versionId} again to mend ${lost} damaged chunks`,
-      )
+      const what = `${lost} damaged chunks of version ${versionId}`
+      this.#repairs.push(`Forgot ${what}: they are lost until its image is imported again`)
     }
   }
 

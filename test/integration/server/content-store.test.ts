@@ -191,6 +191,10 @@ describe('ContentStore finds damage', () => {
     )
     const repaired = await check(store, 1, true)
     assert.ok(repaired.repairs.length >= 3, repaired.repairs.join('\n'))
+    assert.deepEqual(
+      repaired.incompleteIds.toSorted(),
+      ids.map(({ versionId }) => versionId).sort(),
+    )
     const left = await check(store, 1, false)
     assert.deepEqual(
       left.damages.map(({ text }) => text.replace(/[0-9a-f]{64}/, 'V')),
@@ -198,6 +202,9 @@ describe('ContentStore finds damage', () => {
     )
     await storeImage(store, first, MiB)
     assert.deepEqual((await check(store, 1, false)).damages, [])
+    await rm(join(folder, 'versions', third.versionId, 'places'))
+    const { damages, incompleteIds } = await check(store, 0, true)
+    assert.deepEqual([damages.length, incompleteIds], [1, []], 'made anew, nothing to import')
     for (const [index, image] of [first, second].entries()) {
       const version = ids[index]
       assert.ok(version !== undefined)

@@ -81,6 +81,7 @@ describe('formatCheck()', () => {
     chunksRead: 0,
     damages: [],
     repairs: [],
+    incomplete: [],
   }
 
   it('says that nothing is wrong', () => {
@@ -96,9 +97,12 @@ describe('formatCheck()', () => {
       /5 read and verified.*\ndamaged: chunk 7 of pack 3\n {2}in debian@1, debian@2\n/,
     )
     assert.match(found, /1 damage found\. .*bootwire check --repair\n$/)
-    const mended = formatCheck({ ...report, damages, repairs: ['pack 3 has a new index'] })
+    const repairs = ['pack 3 has a new index']
+    const mended = formatCheck({ ...report, damages, repairs })
     assert.match(mended, /repaired: pack 3 has a new index\n/)
-    assert.match(mended, /Import the images of debian@1, debian@2 again/)
+    assert.match(mended, /1 damage found; every version is whole again\n$/)
+    const lost = formatCheck({ ...report, damages, repairs, incomplete: ['debian@2'] })
+    assert.match(lost, /1 damage found\. Import the images of debian@2 again/)
   })
 })
 
@@ -201,6 +205,14 @@ describe('formatTrace()', () => {
            attached                    4.0 s later
 `,
     )
+  })
+
+  it('names few models, counts many, and no guess is a boot', () => {
+    const boots = Array.from({ length: 5 }, (_, at) => ({ model: `PC ${at}`, count: 2 }))
+    const textOf = (boots: TraceView['boots']) => formatTrace({ ...view, boots }, options)
+    assert.match(textOf(boots.slice(0, 2)), /boots +2 of PC 0, 2 of PC 1\n/)
+    assert.match(textOf(boots), /boots +10 of 5 models\n/)
+    assert.match(textOf([{ model: '', count: 1 }]), /boots +-\n/)
   })
 
   it('draws an order where there are no times, and nothing where nothing is known', () => {
