@@ -81,7 +81,6 @@ export class AdminServer {
       const view = this.#errorView(error)
       sendJson(response, STATUS_BY_CODE[view.code] ?? 500, view)
     }
-    // What was not read must be, or whoever sends it never comes to read the answer.
     request.resume()
   }
 
@@ -101,6 +100,7 @@ export class AdminServer {
     } catch (error) {
       if (response.destroyed) return // whoever asked is gone, and that is why it failed
       write({ error: this.#errorView(error) })
+      await drained(request)
     }
     response.end()
   }
@@ -153,6 +153,20 @@ export class AdminServer {
     const message = `The server failed: ${error instanceof Error ? error.message : String(error)}`
     return { code: 'INTERNAL', number, message, action }
   }
+}
+
+/**
+ * Reads what was not read, up to its end or that of the connection. Before, the answer must not end: the
+ * connection would be closed under whoever is sending still, and the answer lost with it.
+ */
+function drained(request: IncomingMessage): Promise<void> {
+  if (request.complete || request.destroyed) return Promise.resolve()
+  return new Promise((resolve) => {
+    request.once('end', resolve)
+    request.once('close', resolve)
+    request.on('error', () => resolve()) // as when whoever sends is gone
+    request.resume()
+  })
 }
 
 /** Returns when the bytes may be used again; fails when whoever asked is gone. */

@@ -49,11 +49,10 @@ export class Spool {
   async assertRoom(neededBytes: number, name: string): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
     const { bavail, bsize } = await statfs(this.#folder)
-    const freeBytes = Math.max(0, bavail * bsize - ROOM_LEFT_BYTES)
-    if (neededBytes <= freeBytes) return
+    if (neededBytes + ROOM_LEFT_BYTES <= bavail * bsize) return
     throw new BootwireError(
       'STORE_FULL',
-      `Cannot import "${name}": for the time of the import it takes ${formatBytes(neededBytes)} in "${this.#folder}", where ${formatBytes(freeBytes)} are free`,
+      `Cannot import "${name}": for the time of the import it takes ${formatBytes(neededBytes)} in "${this.#folder}", where ${formatBytes(bavail * bsize)} are free and ${formatBytes(ROOM_LEFT_BYTES)} must stay so`,
     )
   }
 

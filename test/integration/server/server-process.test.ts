@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { stat, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
 import type {
   BootView,
@@ -135,6 +136,25 @@ describe('bootwire', TIMEOUT, () => {
     assert.match(refused.stderr, /BW-E206.*no kernel.*--kernel-optional/)
     assert.deepEqual(await server.json<VDiskView[]>('vdisk', 'ls'), [])
     assert.equal((await server.run('vdisk', 'import', image, '--kernel-optional')).status, 0)
+  })
+
+  it('says why it takes no more of an image that is sent', async () => {
+    await using folder = await createTemporaryFolder()
+    await using server = await startServerProcess(join(folder.path, 'state'))
+    // More than once: an answer that is lost with its connection is lost now and then.
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      const { child, ended } = server.start('vdisk', 'import', '-', '--name', 'No Name!')
+      const image = Readable.from(
+        (function* () {
+          for (;;) yield Buffer.alloc(65_536, 1)
+        })(),
+      )
+      image.pipe(child.stdin)
+      const { status, stderr } = await ended
+      image.destroy()
+      assert.match(stderr, /BW-E106 .*"No Name!"/)
+      assert.equal(status, 2)
+    }
   })
 
   it('completes names without running the command that is typed', async () => {
