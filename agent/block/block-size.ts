@@ -3,9 +3,9 @@
  * the client's kernel; requests may be as small as a *sector* of 512 bytes, what a disk promises.
  */
 import { constants } from 'node:os'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { NbdError } from '../node-nbd/block-device.ts'
 
-export const BLOCK_BYTES = 4096
 export const SECTOR_BYTES = 512
 
 /** A block number is kept in 31 bits: vDisks reach 8 TiB. */

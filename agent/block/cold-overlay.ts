@@ -2,14 +2,16 @@
  * The main thread's face of the overlay: reads of which a part is not in memory, and what a worker
  * could not finish because other workers were reading. Main thread only.
  */
+
 import { invariant } from '#shared/invariant.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import type { Fetcher } from '../fetch/fetcher.ts'
 import type { BlockWaiter } from '../fetch/object-fetch.ts'
 import type { ColdDevice } from '../node-nbd/block-device.ts'
-import { BLOCK_BYTES, blockCount, checkRange } from './block-size.ts'
-import type { RamTier } from './ram-tier.ts'
+import type { RamTier } from '../ram-tier/ram-tier.ts'
+import type { ReaderEpochs } from '../ram-tier/reader-epochs.ts'
+import { blockCount, checkRange } from './block-size.ts'
 import { readOnlyError } from './read-only-error.ts'
-import type { ReaderEpochs } from './reader-epochs.ts'
 import type { WriteCache } from './write-cache.ts'
 
 export interface ColdOverlayParts {

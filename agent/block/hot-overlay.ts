@@ -2,13 +2,14 @@
  * The worker's face of the overlay: this client's writes over the RAM tier, both in shared memory.
  * Imported by the workers of the NBD server, which call `openHotDevice`.
  */
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import type { Extent, HotDevice, ReplySink } from '../node-nbd/block-device.ts'
-import { BLOCK_BYTES, blockCount, checkRange } from './block-size.ts'
-import { FRAME_ZERO, type RamTierMemory } from './ram-tier.ts'
-import { ReadClock } from './read-clock.ts'
+import { FRAME_ZERO, type RamTierMemory } from '../ram-tier/ram-tier.ts'
+import { ReadClock } from '../ram-tier/read-clock.ts'
+import { ReaderEpochs, type ReaderSlot } from '../ram-tier/reader-epochs.ts'
+import { blockCount, checkRange } from './block-size.ts'
 import { readOnlyError } from './read-only-error.ts'
 import { PART_FRAMES, PART_SLOTS, ReadPlan } from './read-plan.ts'
-import { ReaderEpochs, type ReaderSlot } from './reader-epochs.ts'
 import { WriteCache } from './write-cache.ts'
 import { ENTRY_BASE, isZeroEntry } from './write-cache-entry.ts'
 import type { WriteCacheMemory } from './write-cache-files.ts'

@@ -2,7 +2,9 @@
  * Puts the client's block layers together: the write cache over the RAM tier over the local disk and
  * the server. What comes out is one export of the NBD server.
  */
+
 import { BootwireError } from '#shared/errors.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
 import type { DiskCache } from '../disk-cache/disk-cache.ts'
@@ -12,12 +14,12 @@ import type { BackgroundFetcher } from '../fetch/local-copy.ts'
 import type { ObjectTransport } from '../fetch/object-transport.ts'
 import type { PathWindow } from '../fetch/path-window.ts'
 import type { Export } from '../node-nbd/block-device.ts'
-import { BLOCK_BYTES, BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
+import { RAM_TIER_BYTES_MIN, RamTier } from '../ram-tier/ram-tier.ts'
+import { ReaderEpochs } from '../ram-tier/reader-epochs.ts'
+import { BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
 import { ColdOverlay } from './cold-overlay.ts'
 import { FillWatch } from './fill-watch.ts'
 import type { HotOverlayData } from './hot-overlay.ts'
-import { RAM_TIER_BYTES_MIN, RamTier } from './ram-tier.ts'
-import { ReaderEpochs } from './reader-epochs.ts'
 import { WriteCache } from './write-cache.ts'
 import {
   closeWriteCacheFiles,

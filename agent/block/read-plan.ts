@@ -2,9 +2,10 @@
  * Where the bytes of one read lie: runs of zeros, of frames of the RAM tier and of slots of the
  * write cache, contiguous ones joined. Reused for every read, so that none allocates.
  */
-import { BLOCK_BYTES, SECTOR_BYTES } from './block-size.ts'
-import { FRAME_ABSENT, FRAME_BASE, FRAME_ZERO } from './ram-tier.ts'
-import type { ReadClock } from './read-clock.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
+import { FRAME_ABSENT, FRAME_BASE, FRAME_ZERO } from '../ram-tier/ram-tier.ts'
+import type { ReadClock } from '../ram-tier/read-clock.ts'
+import { SECTOR_BYTES } from './block-size.ts'
 import { ENTRY_BASE, entryMask, entryOffset, FULL_MASK, ZERO_MASK } from './write-cache-entry.ts'
 
 export const PART_ZEROS = 0

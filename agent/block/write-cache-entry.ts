@@ -4,7 +4,7 @@
  * lower 8. A mask of zero with a slot field other than zero means that the block reads as zeros; a
  * slot that is named there still belongs to the block, though nothing in it counts.
  */
-import { BLOCK_BYTES } from './block-size.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 
 /** Nothing was written: the block is that of the base version. Also what untouched memory reads as. */
 export const ENTRY_BASE = 0

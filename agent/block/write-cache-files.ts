@@ -2,6 +2,7 @@
  * The two files of a write cache: opening, checking and recovering them. What comes out is the
  * shared memory through which all threads of this process use the cache.
  */
+
 import {
   closeSync,
   constants,
@@ -14,8 +15,9 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { BootwireError } from '#shared/errors.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { formatBytes } from '#shared/units.ts'
-import { BLOCK_BYTES, blockCount, SECTOR_BYTES } from './block-size.ts'
+import { blockCount, SECTOR_BYTES } from './block-size.ts'
 import { createSlotBitmap, SlotBitmap, type SlotBitmapMemory } from './slot-bitmap.ts'
 import {
   ENTRY_BASE,

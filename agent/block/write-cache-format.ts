@@ -1,8 +1,9 @@
 /** The bytes of the write cache's table, as WRITE-CACHE-FORMAT.md describes them. */
+
 import { crc32 } from 'node:zlib'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
-import { BLOCK_BYTES } from './block-size.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import {
   ENTRY_BASE,
   ENTRY_ZERO,

@@ -13,12 +13,14 @@
  * - On a medium that survives a loss of power, a table must never get there before the data it
  *   speaks of: new entries wait for fdatasync of the data, freed slots for that of the table.
  */
+
 import { fdatasyncSync, ftruncateSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { MiB } from '#shared/units.ts'
 import { NbdError } from '../node-nbd/block-device.ts'
 import { SharedMutex } from '../node-nbd/shared-mutex.ts'
-import { BLOCK_BYTES, blockCount, SECTOR_BYTES, sectorMask } from './block-size.ts'
+import { blockCount, SECTOR_BYTES, sectorMask } from './block-size.ts'
 import { SlotBitmap } from './slot-bitmap.ts'
 import {
   ENTRY_BASE,

@@ -21,8 +21,8 @@ import {
   type PushRange,
 } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX, PUSH_RANGES_MAX } from '#shared/wire/limits.ts'
-import type { RamTier } from '../block/ram-tier.ts'
 import type { DiskCache } from '../disk-cache/disk-cache.ts'
+import type { RamTier } from '../ram-tier/ram-tier.ts'
 import { objectKey } from './object-fetch.ts'
 import type { PathLoad, Sent } from './path-load.ts'
 import type { ChunkPlace, VersionTree } from './version-tree.ts'

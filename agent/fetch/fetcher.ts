@@ -12,7 +12,7 @@
 import { ChunkDecoder, type Encoded } from '#shared/chunk/chunk-decoder.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { LEAF_LEVEL, type LeafNode } from '#shared/manifest/leaf-node.ts'
-import { bytesOfBlocks, nodeOver, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
+import { BLOCK_BYTES, bytesOfBlocks, nodeOver, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
 import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import {
   type BootListEntry,
@@ -27,10 +27,9 @@ import {
   type TraceEntry,
 } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import { BLOCK_BYTES } from '../block/block-size.ts'
-import type { Arrival, RamTier } from '../block/ram-tier.ts'
-import { ReadClock } from '../block/read-clock.ts'
 import type { CachedObject, DiskCache } from '../disk-cache/disk-cache.ts'
+import type { Arrival, RamTier } from '../ram-tier/ram-tier.ts'
+import { ReadClock } from '../ram-tier/read-clock.ts'
 import { BootPrefetch, type PrefetchHost } from './boot-prefetch.ts'
 import { BootRecorder, type FirstRead } from './boot-recorder.ts'
 import { FaultLog, type ObjectFault } from './fault-log.ts'

@@ -10,7 +10,7 @@ import { contentHash } from '#shared/manifest/content-hash.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
 import { bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import type { Arrival, RamTier } from '../block/ram-tier.ts'
+import type { Arrival, RamTier } from '../ram-tier/ram-tier.ts'
 import type { ChunkPlace } from './version-tree.ts'
 
 export class ObjectIntake {

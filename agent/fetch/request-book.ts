@@ -2,6 +2,7 @@
  * What is asked for on the connection there is and has not been answered, and how much of the path it
  * takes. Forgotten with the connection.
  */
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import {
   CHUNK_LEVEL,
   type ObjectHeader,
@@ -10,7 +11,6 @@ import {
   type Priority,
 } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX, OBJECTS_IN_FLIGHT_MAX, REQUEST_OBJECTS_MAX } from '#shared/wire/limits.ts'
-import { BLOCK_BYTES } from '../block/block-size.ts'
 import { objectKey } from './object-fetch.ts'
 import type { ObjectTransport } from './object-transport.ts'
 import type { PathLoad, Sent } from './path-load.ts'

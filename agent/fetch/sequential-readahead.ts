@@ -2,8 +2,8 @@
  * Notices that somebody reads on and on, and says which blocks come next. Only misses are seen here:
  * who reads on within what was fetched ahead is met again at its end.
  */
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import { BLOCK_BYTES } from '../block/block-size.ts'
 
 /** Fetched ahead when a read goes on where another ended: 128 KiB, what the kernel asks for at once. */
 export const AHEAD_BLOCKS_AT_FIRST = 32

@@ -4,8 +4,8 @@
  * taken as they come, and what a read gets is not what it should be; everything else is the agent's.
  */
 
-import type { Arrival, RamTier } from '#agent/block/ram-tier.ts'
 import type { ChunkPlace } from '#agent/fetch/version-tree.ts'
+import type { Arrival, RamTier } from '#agent/ram-tier/ram-tier.ts'
 import type { ChunkDecoder, Encoded } from '#shared/chunk/chunk-decoder.ts'
 import { LEAF_BYTES_MAX } from '#shared/manifest/leaf-node.ts'
 

@@ -5,9 +5,9 @@
  * usage: stream-client-process.ts agent|ws PORT PIN WINDOW; the last line is a ClientCost
  */
 
-import { RAM_TIER_BYTES_DEFAULT, RamTier } from '#agent/block/ram-tier.ts'
 import { Fetcher } from '#agent/fetch/fetcher.ts'
 import type { ObjectTransport } from '#agent/fetch/object-transport.ts'
+import { RAM_TIER_BYTES_DEFAULT, RamTier } from '#agent/ram-tier/ram-tier.ts'
 import { verifiedRoot } from '#agent/session/opened-version.ts'
 import { invariant } from '#shared/invariant.ts'
 import { BLOCK_BYTES, vdiskBlocks } from '#shared/manifest/tree-shape.ts'

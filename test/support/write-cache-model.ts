@@ -2,8 +2,10 @@
  * What a write cache over a base of BASE_FILL must hold. A block was written when one of its sectors
  * is no longer the base's: nothing that is written looks like it.
  */
+
 import assert from 'node:assert/strict'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { BASE_FILL, type CacheChange } from '#test/support/write-cache-changes.ts'
 
 export class WriteCacheModel {

@@ -7,9 +7,9 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it, mock } from 'node:test'
 import fc from 'fast-check'
-import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
 import { Fetcher } from '#agent/fetch/fetcher.ts'
 import { PAUSE_MS_MAX } from '#agent/fetch/object-fetch.ts'
+import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/ram-tier/ram-tier.ts'
 import { BLOCK_BYTES, SPAN_BLOCKS } from '#shared/manifest/tree-shape.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import {

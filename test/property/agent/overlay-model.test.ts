@@ -1,13 +1,15 @@
 /** The overlay against a flat array of bytes: whatever is done to it in whatever order. */
+
 import assert from 'node:assert/strict'
 import { randomFillSync } from 'node:crypto'
 import { it } from 'node:test'
 import fc from 'fast-check'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { HotOverlay, type HotOverlayData } from '#agent/block/hot-overlay.ts'
 import { type Overlay, openOverlay } from '#agent/block/open-overlay.ts'
-import { RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
+import { RAM_TIER_BYTES_MIN } from '#agent/ram-tier/ram-tier.ts'
 import type { CutParameters } from '#shared/chunk/chunk-cutting.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { CUT_TODAY } from '#shared/manifest/version-root.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { FakeObjectTransport } from '#test/support/fake-object-transport.ts'

@@ -1,8 +1,8 @@
 /** The RAM tier against a map of blocks: what it says it has is right, and stays so while it is read. */
+
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { BLOCK_BYTES } from '#agent/block/block-size.ts'
 import {
   FRAME_ABSENT,
   FRAME_BASE,
@@ -10,8 +10,9 @@ import {
   RAM_TIER_BYTES_MIN,
   RamTier,
   type Reservation,
-} from '#agent/block/ram-tier.ts'
-import { ReaderEpochs, type ReaderSlot } from '#agent/block/reader-epochs.ts'
+} from '#agent/ram-tier/ram-tier.ts'
+import { ReaderEpochs, type ReaderSlot } from '#agent/ram-tier/reader-epochs.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 
 const FRAMES = RAM_TIER_BYTES_MIN / BLOCK_BYTES

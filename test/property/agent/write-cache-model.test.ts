@@ -1,12 +1,14 @@
 /** The write cache against a flat array of bytes, killed at any of its calls and opened again. */
+
 import assert from 'node:assert/strict'
 import { appendFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import fc from 'fast-check'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { WriteCache } from '#agent/block/write-cache.ts'
 import { closeWriteCacheFiles, openWriteCacheFiles } from '#agent/block/write-cache-files.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { killAt } from '#test/support/killed-writes.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 import {

@@ -1,4 +1,5 @@
 /** A write cache on a tmpfs that has less room than the cache may take: it must survive that. */
+
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -6,10 +7,10 @@ import { rm, statfs } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { BLOCK_BYTES } from '#agent/block/block-size.ts'
 import { WriteCache } from '#agent/block/write-cache.ts'
 import { closeWriteCacheFiles, openWriteCacheFiles } from '#agent/block/write-cache-files.ts'
 import { NbdError } from '#agent/node-nbd/block-device.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { MiB } from '#shared/units.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 import {

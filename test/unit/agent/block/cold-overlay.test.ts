@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { constants } from 'node:os'
 import { describe, it } from 'node:test'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { MemorySink } from '#test/support/memory-sink.ts'
 import { CHUNK_BYTES, createOverlay, type OverlayFixture } from './overlay-fixture.ts'
 

@@ -3,9 +3,10 @@ import { cp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { WriteCache } from '#agent/block/write-cache.ts'
 import { closeWriteCacheFiles, openWriteCacheFiles } from '#agent/block/write-cache-files.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 import {
   CACHE_SIZE_BYTES,

@@ -8,8 +8,8 @@ import {
   type OverlayOptions,
   openOverlay,
 } from '#agent/block/open-overlay.ts'
-import { RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
 import type { ColdDevice } from '#agent/node-nbd/block-device.ts'
+import { RAM_TIER_BYTES_MIN } from '#agent/ram-tier/ram-tier.ts'
 import type { CutParameters } from '#shared/chunk/chunk-cutting.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { FakeObjectTransport } from '#test/support/fake-object-transport.ts'

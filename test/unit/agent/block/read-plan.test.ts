@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
-import { FRAME_BASE, FRAME_ZERO } from '#agent/block/ram-tier.ts'
-import { monotonicMs, ReadClock } from '#agent/block/read-clock.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { PART_FRAMES, PART_SLOTS, PART_ZEROS, ReadPlan } from '#agent/block/read-plan.ts'
 import { ENTRY_ZERO, FULL_MASK, makeEntry } from '#agent/block/write-cache-entry.ts'
+import { FRAME_BASE, FRAME_ZERO } from '#agent/ram-tier/ram-tier.ts'
+import { monotonicMs, ReadClock } from '#agent/ram-tier/read-clock.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 
 const BLOCKS = 2048
 const NAMES = { [PART_ZEROS]: 'zeros', [PART_FRAMES]: 'frames', [PART_SLOTS]: 'slots' }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { BLOCK_BYTES, sectorMask } from '#agent/block/block-size.ts'
+import { sectorMask } from '#agent/block/block-size.ts'
 import {
   ENTRY_BASE,
   ENTRY_ZERO,
@@ -14,6 +14,7 @@ import {
   SLOTS_MAX,
   ZERO_MASK,
 } from '#agent/block/write-cache-entry.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 
 /** What a word is after it lay in shared memory. */
 const stored = (entry: number) => new Int32Array([entry])[0] ?? 0

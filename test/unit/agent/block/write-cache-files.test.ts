@@ -11,8 +11,9 @@ import {
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { crc32 } from 'node:zlib'
-import { BLOCK_BYTES, SECTOR_BYTES } from '#agent/block/block-size.ts'
+import { SECTOR_BYTES } from '#agent/block/block-size.ts'
 import { closeWriteCacheFiles, openWriteCacheFiles } from '#agent/block/write-cache-files.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 import {
   CACHE_SIZE_BYTES,

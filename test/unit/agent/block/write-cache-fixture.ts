@@ -1,6 +1,6 @@
 /** A write cache of its own in a temporary folder, opened as often as a test wants. */
+
 import { join } from 'node:path'
-import { BLOCK_BYTES } from '#agent/block/block-size.ts'
 import { WriteCache } from '#agent/block/write-cache.ts'
 import {
   closeWriteCacheFiles,
@@ -8,6 +8,7 @@ import {
   type WriteCacheMemory,
   type WriteCacheOptions,
 } from '#agent/block/write-cache-files.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 /** Ten blocks and one of three sectors. */

@@ -1,8 +1,8 @@
 /** The boot list as the fetcher follows it. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { FRAME_BASE, RAM_TIER_BYTES_MIN } from '#agent/block/ram-tier.ts'
 import { WINDOW_BYTES_AT_FIRST } from '#agent/fetch/path-window.ts'
+import { FRAME_BASE, RAM_TIER_BYTES_MIN } from '#agent/ram-tier/ram-tier.ts'
 import { invariant } from '#shared/invariant.ts'
 import { MiB } from '#shared/units.ts'
 import { firstPushCount } from '#shared/wire/first-push.ts'

@@ -1,12 +1,11 @@
 /** A fetcher over a server in memory, and reads that wait. */
 import assert from 'node:assert/strict'
 import { randomFillSync } from 'node:crypto'
-import { BLOCK_BYTES } from '#agent/block/block-size.ts'
-import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
 import type { DiskCache } from '#agent/disk-cache/disk-cache.ts'
 import type { ObjectFault } from '#agent/fetch/fault-log.ts'
 import { Fetcher } from '#agent/fetch/fetcher.ts'
-import { bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
+import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/ram-tier/ram-tier.ts'
+import { BLOCK_BYTES, bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
 import { MiB } from '#shared/units.ts'
 import {
   FakeObjectTransport,

@@ -2,14 +2,19 @@
 import assert from 'node:assert/strict'
 import { randomFillSync } from 'node:crypto'
 import { it } from 'node:test'
-import { BLOCK_BYTES } from '#agent/block/block-size.ts'
-import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
 import { Fetcher } from '#agent/fetch/fetcher.ts'
 import type { ObjectListener, ObjectTransport } from '#agent/fetch/object-transport.ts'
+import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/ram-tier/ram-tier.ts'
 import { contentHash, ZERO_HASH } from '#shared/manifest/content-hash.ts'
 import { encodeInner } from '#shared/manifest/inner-node.ts'
 import { encodeLeaf } from '#shared/manifest/leaf-node.ts'
-import { childCount, FAN_OUT, SPAN_BLOCKS, treeLevels } from '#shared/manifest/tree-shape.ts'
+import {
+  BLOCK_BYTES,
+  childCount,
+  FAN_OUT,
+  SPAN_BLOCKS,
+  treeLevels,
+} from '#shared/manifest/tree-shape.ts'
 import { CUT_TODAY } from '#shared/manifest/version-root.ts'
 import { CHUNK_ENCODING, CHUNK_LEVEL, type ObjectRequest } from '#shared/wire/frame.ts'
 

@@ -18,9 +18,9 @@
  * A block that is known to be zero needs no frame and is never forgotten.
  */
 import { invariant } from '#shared/invariant.ts'
+import { BLOCK_BYTES, vdiskBlocks } from '#shared/manifest/tree-shape.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import { BLOCK_BYTES, blockCount } from './block-size.ts'
 import { monotonicMs } from './read-clock.ts'
 import { createReaderEpochs, NO_EPOCH, ReaderEpochs } from './reader-epochs.ts'
 
@@ -107,7 +107,7 @@ export class RamTier {
     invariant(tierBytes >= RAM_TIER_BYTES_MIN, `RAM tier of ${tierBytes} bytes`)
     this.#frameCount = Math.floor(tierBytes / BLOCK_BYTES)
     this.memory = {
-      index: new SharedArrayBuffer(blockCount(sizeBytes) * 4),
+      index: new SharedArrayBuffer(vdiskBlocks(sizeBytes) * 4),
       marks: new SharedArrayBuffer(this.#frameCount * 4),
       beganAtMs: monotonicMs(),
       frames: new SharedArrayBuffer(this.#frameCount * BLOCK_BYTES),
@@ -166,7 +166,7 @@ export class RamTier {
       lengthBytes > 0 && lengthBytes <= CHUNK_BYTES_MAX,
       `a chunk of ${lengthBytes / KiB} KiB`,
     )
-    const frameCount = blockCount(lengthBytes)
+    const frameCount = Math.ceil(lengthBytes / BLOCK_BYTES)
     this.#freeAhead()
     while (!this.#free.some((run) => this.#lengthOf(run) >= frameCount)) {
       if (!this.#freeNext()) break
@@ -218,7 +218,7 @@ export class RamTier {
   /** Copies the range into the target and returns true, or returns false when a block is not here. */
   copyTo(target: Uint8Array, offsetBytes: number, lengthBytes: number): boolean {
     const firstBlock = Math.floor(offsetBytes / BLOCK_BYTES)
-    const endBlock = blockCount(offsetBytes + lengthBytes)
+    const endBlock = Math.ceil((offsetBytes + lengthBytes) / BLOCK_BYTES)
     for (let block = firstBlock; block < endBlock; block += 1) if (!this.has(block)) return false
     for (let block = firstBlock; block < endBlock; block += 1) {
       const begin = Math.max(offsetBytes, block * BLOCK_BYTES)

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { BLOCK_BYTES } from '#agent/block/block-size.ts'
-import { type Arrival, FRAME_BASE, RAM_TIER_BYTES_MIN, RamTier } from '#agent/block/ram-tier.ts'
-import { ReaderEpochs } from '#agent/block/reader-epochs.ts'
+import { type Arrival, FRAME_BASE, RAM_TIER_BYTES_MIN, RamTier } from '#agent/ram-tier/ram-tier.ts'
+import { ReaderEpochs } from '#agent/ram-tier/reader-epochs.ts'
+import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
 

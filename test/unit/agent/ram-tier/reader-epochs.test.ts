@@ -5,7 +5,7 @@ import {
   NO_EPOCH,
   READERS_MAX,
   ReaderEpochs,
-} from '#agent/block/reader-epochs.ts'
+} from '#agent/ram-tier/reader-epochs.ts'
 
 const turn = () => new Promise(setImmediate)
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { monotonicMs, ReadClock } from '#agent/block/read-clock.ts'
+import { monotonicMs, ReadClock } from '#agent/ram-tier/read-clock.ts'
 
 describe('ReadClock', () => {
   it('counts whole milliseconds from 1, and never back', () => {
@@ -18,7 +18,7 @@ describe('ReadClock', () => {
 
   it('is the same in another thread, whenever that began', async () => {
     const beganAtMs = monotonicMs()
-    const url = new URL('../../../../agent/block/read-clock.ts', import.meta.url).href
+    const url = new URL('../../../../agent/ram-tier/read-clock.ts', import.meta.url).href
     const source = `
       const { parentPort } = require('node:worker_threads')
       import(${JSON.stringify(url)}).then(({ ReadClock }) => {
