@@ -188,8 +188,11 @@ async function wholeText(response: IncomingMessage): Promise<string> {
 
 /** The lines that came, also when the server stopped before the last: who reads misses the result. */
 async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  const lines = createInterface({ input: response })
+  // Whoever reads is told; of one who has read enough nobody asks how the connection ends.
+  lines.on('error', () => undefined)
   try {
-    yield* createInterface({ input: response })
+    yield* lines
   } catch {
     // A connection that breaks is the end.
   }
