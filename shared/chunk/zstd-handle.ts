@@ -5,6 +5,7 @@
  * not what they were in Node 24, `createZstdHandle` returns undefined.
  */
 import { constants, createZstdDecompress, zstdCompressSync } from 'node:zlib'
+import { zstdWindowBytes } from './zstd-window.ts'
 
 /** Memory one frame may ask the decoder to keep, as a power of two: 8 MiB, the window of level 19. */
 export const ZSTD_WINDOW_LOG_MAX = 23
@@ -54,6 +55,7 @@ class InternalZstdHandle implements ZstdHandle {
   }
 
   decode(frame: Uint8Array, target: Uint8Array, offset: number, length: number): void {
+    assertWindow(frame, 0)
     this.#error = undefined
     this.#handle.reset()
     this.#write(frame, 0, target, offset, length)
@@ -62,6 +64,7 @@ class InternalZstdHandle implements ZstdHandle {
     if (this.#error === undefined && outputLeft === 0) {
       // A full target stops the decoder: what is left must be no more than the end of the frame, or
       // an empty frame, which Node puts behind some.
+      assertWindow(frame, frame.length - inputLeft)
       this.#write(frame, frame.length - inputLeft, this.#beyond, 0, this.#beyond.length)
       inputLeft = this.#state[1] ?? 0
       if (this.#state[0] !== this.#beyond.length) this.#error = 'it is longer'
@@ -110,8 +113,7 @@ class InternalZstdHandle implements ZstdHandle {
   }
 
   #renew(): void {
-    const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX }
-    const stream: unknown = createZstdDecompress({ params })
+    const stream: unknown = createZstdDecompress()
     const { _handle: handle, _writeState: state } = stream as {
       readonly _handle: Handle
       readonly _writeState: Uint32Array
@@ -121,5 +123,11 @@ class InternalZstdHandle implements ZstdHandle {
     }
     this.#handle = handle
     this.#state = state
+  }
+}
+
+function assertWindow(frame: Uint8Array, begin: number): void {
+  if (zstdWindowBytes(frame, begin) > 2 ** ZSTD_WINDOW_LOG_MAX) {
+    throw new Error('it asks for too much memory')
   }
 }

@@ -2,7 +2,11 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { ChunkDecoder, publicZstd } from '#shared/chunk/chunk-decoder.ts'
-import { createZstdHandle, type ZstdHandle } from '#shared/chunk/zstd-handle.ts'
+import {
+  createZstdHandle,
+  ZSTD_WINDOW_LOG_MAX,
+  type ZstdHandle,
+} from '#shared/chunk/zstd-handle.ts'
 import { KiB } from '#shared/units.ts'
 import { CHUNK_ENCODING } from '#shared/wire/frame.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
@@ -47,6 +51,14 @@ function frameWithEmptyEnd(bytes: Uint8Array): Buffer {
   const block = Buffer.alloc(3)
   block.writeUIntLE(bytes.length << 3, 0, 3)
   return Buffer.concat([header, block, bytes, Buffer.from([0x01, 0, 0])])
+}
+
+/** One raw block, behind a header that asks for a window of a power of two (RFC 8878 §3.1.1.1.2). */
+function frameWithWindow(bytes: Uint8Array, windowLog: number): Buffer {
+  const block = Buffer.alloc(3)
+  block.writeUIntLE((bytes.length << 3) | 1, 0, 3)
+  const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, (windowLog - 10) << 3])
+  return Buffer.concat([header, block, bytes])
 }
 
 function zstdSuite(name: string, zstd: ZstdHandle): void {
@@ -117,12 +129,40 @@ function zstdSuite(name: string, zstd: ZstdHandle): void {
       }
     })
 
-    it('refuses a frame that asks for more memory than the limit', () => {
-      const params = { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 }
-      // Content larger than a window of 8 MiB, so that the frame must say so.
-      const frame = zstdCompressSync(Buffer.alloc(16 * 1024 * KiB), { params })
+    it('refuses a frame that asks for more memory than the limit, however little is in it', () => {
+      const bytes = chunk(8192, true)
+      const target = createTarget(0, bytes.length)
+      zstd.decode(frameWithWindow(bytes, ZSTD_WINDOW_LOG_MAX), target.memory, 0, bytes.length)
+      assert.deepEqual(target.content(), bytes)
+      for (let log = ZSTD_WINDOW_LOG_MAX + 1; log <= 41; log += 1) {
+        const frame = frameWithWindow(bytes, log)
+        assert.throws(() => zstd.decode(frame, target.memory, 0, bytes.length), `${log}`)
+        target.assertRestUntouched()
+      }
+      const behind = Buffer.concat([
+        zstdCompressSync(bytes),
+        frameWithWindow(bytes.subarray(0, 0), 27),
+      ])
+      assert.throws(() => zstd.decode(behind, target.memory, 0, bytes.length), 'an empty frame')
+    })
+
+    it('refuses a frame of one segment that says it is large', () => {
+      for (const [descriptor, size] of [
+        [0xa0, [0, 0, 0, 1]],
+        [0xe0, [0, 0, 0, 0, 1, 0, 0, 0]],
+      ] as const) {
+        const block = [0x01, 0, 0]
+        const frame = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, descriptor, ...size, ...block])
+        const target = createTarget(0, 0)
+        assert.throws(() => zstd.decode(frame, target.memory, 0, 0))
+      }
+    })
+
+    it('writes no more of a bomb than was said', () => {
+      const bomb = zstdCompressSync(Buffer.alloc(16 * 1024 * KiB))
+      assert.ok(bomb.length < 4096)
       const target = createTarget(0, 8192)
-      assert.throws(() => zstd.decode(frame, target.memory, 0, 8192))
+      assert.throws(() => zstd.decode(bomb, target.memory, 0, 8192))
       target.assertRestUntouched()
     })
 
