@@ -467,6 +467,20 @@ describe('the boot list', () => {
     assert.equal((await agent.socket.nextBootList())[0]?.level, 1)
   })
 
+  it('is made of four traces of a session at most', async () => {
+    const core = await createLargeCore()
+    const record = mock.method(core.traces, 'record')
+    const agent = new Agent(core)
+    await agent.greet()
+    await agent.open('debian')
+    for (let trace = 0; trace < 9; trace += 1) {
+      agent.session.receive(encodeTrace([{ position: 0, atMs: trace }]))
+    }
+    agent.ask(0)
+    await agent.socket.nextObject() // the session goes on
+    assert.equal(record.mock.callCount(), 4)
+  })
+
   it('of the next boot is what the trace of the first one said', async () => {
     const core = await createLargeCore()
     const agent = new Agent(core)
