@@ -5,8 +5,8 @@
 
 import { invariant } from '#shared/invariant.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
+import type { BlockWaiter } from '../fetch/block-wait.ts'
 import type { Fetcher } from '../fetch/fetcher.ts'
-import type { BlockWaiter } from '../fetch/object-fetch.ts'
 import type { ColdDevice } from '../node-nbd/block-device.ts'
 import type { RamTier } from '../ram-tier/ram-tier.ts'
 import type { ReaderEpochs } from '../ram-tier/reader-epochs.ts'

@@ -9,7 +9,7 @@ import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
 import type { DiskCache } from '../disk-cache/disk-cache.ts'
 import type { ObjectFault } from '../fetch/fault-log.ts'
-import { Fetcher, type FetcherStats } from '../fetch/fetcher.ts'
+import { Fetcher, type FetcherStats, type Unfinished } from '../fetch/fetcher.ts'
 import type { BackgroundFetcher } from '../fetch/local-copy.ts'
 import type { ObjectTransport } from '../fetch/object-transport.ts'
 import type { PathWindow } from '../fetch/path-window.ts'
@@ -93,6 +93,8 @@ export interface Overlay {
   /** For who fills the local disk. */
   readonly background: BackgroundFetcher
   stats(): OverlayStats
+  /** What is wanted or on its way and has not come. */
+  unfinished(): Unfinished
   /** The system is up: what it has read is told to the server, unless it is not one to learn from. */
   endBoot(isWhole: boolean): void
   /** Call after the NBD server is closed. Reads that still wait are rejected. */
@@ -126,8 +128,9 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
       hot: { moduleUrl: options.hotModuleUrl ?? hotModuleUrl(), data: hotData },
       cold,
     },
-    background: fetcher,
+    background: fetcher.background,
     stats: () => statsOf({ tier, writeCache, cold, fetcher }),
+    unfinished: () => fetcher.unfinished,
     endBoot: (isWhole) => {
       clearInterval(harvest)
       if (!isWhole) fetcher.dropTrace()

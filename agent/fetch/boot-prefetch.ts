@@ -3,57 +3,31 @@
  * pushed by the server or read from the local disk, as fast as the path's window allows and no
  * farther ahead of the kernel than the RAM tier can hold.
  *
- * An entry is *waiting*, *granted* (the server may push it) or *done*: it came, or need not come. The
- * server pushes in the order of the grants and leaves out what it has sent on demand; so what was
- * granted before something that came by push, and has not come, never will. Each grant ends: it comes,
- * pushed or asked for, or the host is told that it is not coming. When the boot is over nothing more is
- * granted.
+ * An entry waits, is granted (the server may push it), or is *done*: it came, or need not come. When the
+ * boot is over nothing more is granted, and what is still comes.
  */
-
-import { LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
-import { blocksUnder, bytesOfBlocks, FAN_OUT, nodeOver } from '#shared/manifest/tree-shape.ts'
+import { bytesOfBlocks } from '#shared/manifest/tree-shape.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import {
   type BootListEntry,
   CHUNK_LEVEL,
   type ObjectHeader,
   type ObjectName,
+  PRIORITY,
   type PushRange,
 } from '#shared/wire/frame.ts'
-import { CHUNK_BYTES_MAX, PUSH_RANGES_MAX } from '#shared/wire/limits.ts'
-import type { DiskCache } from '../disk-cache/disk-cache.ts'
-import type { RamTier } from '../ram-tier/ram-tier.ts'
-import { objectKey } from './object-fetch.ts'
-import type { PathLoad, Sent } from './path-load.ts'
-import type { ChunkPlace, VersionTree } from './version-tree.ts'
+import { PUSH_RANGES_MAX } from '#shared/wire/limits.ts'
+import { EntryWays, type EntryWaysParts } from './entry-ways.ts'
+import type { LeafPaths } from './leaf-paths.ts'
+import { createFetch, objectKey } from './object-fetch.ts'
+import type { PathLoad } from './path-load.ts'
+import type { ChunkPlace } from './version-tree.ts'
 
-/** What the fetcher does for it. */
-export interface PrefetchHost {
-  /** Bytes being read from the local disk ahead of the kernel. */
-  readonly localBytes: number
-  isWanted(level: number, position: number): boolean
-  /** Whether somebody has read, or waits for, a chunk of this boot. */
-  wasRead(firstBlock: number): boolean
-  /** The local disk has it: reads it, a chunk into the RAM tier. */
-  readLocal(name: ObjectName, place: ChunkPlace | undefined): void
-  /** Gets a leaf, of the server if need be. */
-  needLeaf(position: number): void
-  push(ranges: readonly PushRange[]): void
-  /** What was granted is not coming by that. */
-  notComing(name: ObjectName): void
-}
-
-export interface PrefetchParts {
-  readonly tree: VersionTree
-  readonly tier: RamTier
+export interface BootPrefetchParts extends EntryWaysParts {
+  readonly leafPaths: LeafPaths
   readonly load: PathLoad
-  readonly diskCache: DiskCache | undefined
-  readonly host: PrefetchHost
+  readonly push: (ranges: readonly PushRange[]) => void
 }
-
-const WAITING = 0
-const GRANTED = 1
-const DONE = 2
 
 /** Of the RAM tier; the rest is for what is read on demand. */
 const LEAD_SHARE = 0.75
@@ -62,68 +36,51 @@ const GRANT_SHARE = 1 / 8
 const GRANT_BYTES_MIN: number = 16 * KiB
 /** Read from the local disk at a time: a demand read waits no longer than it takes to prove these. */
 const LOCAL_BYTES_MAX: number = MiB
-/** Reckoned of chunks whose leaf is not here yet; the usual is 0.35, and more would not be too much. */
-const SHRINKING_AT_LEAST = 0.25
-/** How long to wait for it when nothing is known of the path. */
-const PATIENCE_MS_AT_FIRST = 50
 
 export class BootPrefetch {
-  readonly #parts: PrefetchParts
+  readonly #parts: BootPrefetchParts
+  readonly #ways: EntryWays
   #entries: readonly BootListEntry[] = []
-  #states = new Uint8Array(0)
-  /** By index, of what is granted. */
-  readonly #sent = new Map<number, Sent>()
-  #rawBytes = new Float64Array(0)
+  #isDone = new Uint8Array(0)
   readonly #indexes = new Map<number, number>()
   /** What is done stays so when the list comes again on another connection. */
   readonly #doneKeys = new Set<number>()
-  /** Indexes in the order they were granted; some are done meanwhile. */
-  #granted: number[] = []
   #rangesGranted: PushRange[] = []
   #next = 0
   #nextNode = 0
   #isWarm = false
   /** The server has told its list on the connection there is; before that it cannot push. */
   #mayGrant = false
-  #isStopped = false
-  #grantedRawBytes = 0
-  #pushedBytes = 0
-  /** Stored bytes of pushed chunks that nobody has read. */
-  readonly #unusedBytes = new Map<number, number>()
+  #isOver = false
 
-  constructor(parts: PrefetchParts) {
+  constructor(parts: BootPrefetchParts) {
     this.#parts = parts
-  }
-
-  get pushedBytes(): number {
-    return this.#pushedBytes
-  }
-
-  get unusedBytes(): number {
-    let sum = 0
-    for (const bytes of this.#unusedBytes.values()) sum += bytes
-    return sum
+    this.#ways = new EntryWays(parts)
   }
 
   /** Whether there is more to bring. */
   get isActive(): boolean {
-    return !this.#isStopped && this.#next < this.#entries.length
+    return !this.#isOver && this.#next < this.#entries.length
   }
 
-  /** Whether the boot is over: nothing comes ahead of it any more. */
   get isOver(): boolean {
-    return this.#isStopped
+    return this.#isOver
+  }
+
+  /** Whether a chunk is one that the list names, so that it comes by itself. */
+  lists(firstBlock: number): boolean {
+    return !this.#isOver && this.#indexes.has(objectKey(CHUNK_LEVEL, firstBlock))
   }
 
   start(entries: readonly BootListEntry[], pushed: number): void {
-    if (this.#isStopped) return
+    if (this.#isOver) return
     this.#forgetGrants()
     this.#setList(entries)
     this.#mayGrant = true
     this.#isWarm = (this.#parts.diskCache?.stats().usedBytes ?? 0) > 0
-    for (let index = 0; index < Math.min(pushed, entries.length); index += 1) {
+    for (const [index, entry] of entries.slice(0, pushed).entries()) {
       // When the server sent these nobody knows.
-      if (this.#states[index] === WAITING) this.#grant(index, 0, undefined)
+      if (this.#isWaiting(index, entry)) this.#parts.grants.grant(entry, 0, undefined)
     }
   }
 
@@ -134,9 +91,9 @@ export class BootPrefetch {
     this.#forgetListWhenOver()
   }
 
-  /** The boot is over. What is granted still comes. */
+  /** The boot is over. */
   stop(): void {
-    this.#isStopped = true
+    this.#isOver = true
     this.#parts.tier.unguardAll()
     this.#forgetListWhenOver()
   }
@@ -150,7 +107,7 @@ export class BootPrefetch {
     this.#advanceList(nowMs, ranges)
     if (ranges.length === 0) return
     this.#rangesGranted.push(...ranges)
-    this.#parts.host.push(ranges)
+    this.#parts.push(ranges)
   }
 
   /**
@@ -158,39 +115,18 @@ export class BootPrefetch {
    * well, so that nobody can tell.
    */
   arrived(header: ObjectHeader, wasAsked: boolean, nowMs: number): boolean {
-    const { level, position, storedBytes } = header
-    const index = this.#indexes.get(objectKey(level, position))
-    if (index === undefined) return false
-    const sent = this.#sent.get(index)
-    if (sent !== undefined && !wasAsked) this.#parts.load.arrived(sent, storedBytes, nowMs)
-    this.#finish(index)
-    if (sent !== undefined && !wasAsked) this.#dropGrantsBefore(index)
+    const { grants, fetches } = this.#parts
+    if (!this.#indexes.has(objectKey(header.level, header.position))) return false
+    if (wasAsked) grants.answered(header)
+    else {
+      for (const leftOut of grants.pushed(header, nowMs)) {
+        this.#finish(leftOut)
+        fetches.notComing(leftOut)
+      }
+    }
+    this.#finish(header)
     this.#forgetListWhenOver()
-    if (wasAsked) return false
-    this.#pushedBytes += storedBytes
-    const isUnused = level === CHUNK_LEVEL && storedBytes > 0 && !this.#parts.host.wasRead(position)
-    if (isUnused) this.#unusedBytes.set(position, storedBytes)
-    return true
-  }
-
-  /** When an object that was granted is expected; undefined when it was not. */
-  expectedAtMs(level: number, position: number, nowMs: number): number | undefined {
-    const index = this.#indexes.get(objectKey(level, position))
-    const sent = index === undefined ? undefined : this.#sent.get(index)
-    if (sent === undefined) return undefined
-    const { usualMs } = this.#parts.load.window
-    const isKnown = sent.atMs !== undefined && usualMs > 0
-    return isKnown ? sent.atMs + usualMs : nowMs + PATIENCE_MS_AT_FIRST
-  }
-
-  /** Whether a chunk is one that the boot list names, so that it comes by itself. */
-  lists(firstBlock: number): boolean {
-    return !this.#isStopped && this.#indexes.has(objectKey(CHUNK_LEVEL, firstBlock))
-  }
-
-  /** Somebody has read a chunk. */
-  used(firstBlock: number): void {
-    this.#unusedBytes.delete(firstBlock)
+    return !wasAsked
   }
 
   /**
@@ -201,7 +137,7 @@ export class BootPrefetch {
     for (; this.#nextNode < this.#entries.length; this.#nextNode += 1) {
       const entry = this.#entries[this.#nextNode]
       if (entry === undefined || entry.level === CHUNK_LEVEL) continue
-      if (this.#states[this.#nextNode] !== WAITING) continue
+      if (!this.#isWaiting(this.#nextNode, entry)) continue
       if (this.#parts.tree.hashOf(entry.level, entry.position) === undefined) return
       if (!this.#take(this.#nextNode, entry, nowMs, ranges)) return
     }
@@ -210,80 +146,45 @@ export class BootPrefetch {
   #advanceList(nowMs: number, ranges: PushRange[]): void {
     for (; this.#next < this.#entries.length; this.#next += 1) {
       const entry = this.#entries[this.#next]
-      if (entry === undefined || this.#states[this.#next] !== WAITING) continue
+      if (entry === undefined || !this.#isWaiting(this.#next, entry)) continue
       if (!this.#take(this.#next, entry, nowMs, ranges)) return
     }
   }
 
   /** Returns false when it must wait, and all behind it. */
   #take(index: number, entry: BootListEntry, nowMs: number, ranges: PushRange[]): boolean {
-    const { host } = this.#parts
-    const way = entry.level === CHUNK_LEVEL ? this.#chunkWay(entry) : this.#nodeWay(entry)
+    const { grants, leafPaths } = this.#parts
+    const way = this.#ways.of(entry, this.#isWarm)
     switch (way.kind) {
       case 'none':
-        this.#finish(index)
+        this.#finish(entry)
         return true
-      case 'blocked':
+      case 'unknown':
+        if (way.leaf !== undefined) leafPaths.prefetch(way.leaf)
         return false
       case 'local':
-        if (host.localBytes >= LOCAL_BYTES_MAX || !this.#hasLead(way.rawBytes)) return false
-        host.readLocal(entry, way.place)
-        this.#finish(index)
+        if (!this.#mayReadLocal() || !this.#hasLead(way.rawBytes)) return false
+        this.#readLocal(entry, way.place)
+        this.#finish(entry)
         return true
       case 'push':
         if (!this.#mayPush(entry, nowMs, ranges) || !this.#hasLead(way.rawBytes)) return false
-        this.#grant(index, way.rawBytes, nowMs)
+        grants.grant(entry, way.rawBytes, nowMs)
         addToRanges(ranges, index)
         return true
     }
   }
 
-  #nodeWay({ level, position }: ObjectName): Way {
-    const { tree, host, diskCache } = this.#parts
-    const hash = tree.hashOf(level, position)
-    if (tree.has(level, position) || hash === 'zeros') return { kind: 'none' }
-    if (host.isWanted(level, position)) return { kind: 'none' }
-    // Whether a warm disk has it is only seen with its parent.
-    if (hash === undefined && this.#isWarm) {
-      const parent = Math.floor(position / FAN_OUT)
-      if (!this.#isComing(level + 1, parent)) {
-        host.needLeaf(nodeOver(position * blocksUnder(level), LEAF_LEVEL))
-      }
-      return { kind: 'blocked' }
-    }
-    if (hash !== undefined && diskCache?.has(hash) === true) return { kind: 'local', rawBytes: 0 }
-    return { kind: 'push', rawBytes: 0 }
+  #readLocal(entry: BootListEntry, place: ChunkPlace | undefined): void {
+    const { fetches, tree } = this.#parts
+    if (place === undefined) return fetches.begin(createFetch(entry, PRIORITY.prefetch))
+    const localAheadBytes = bytesOfBlocks(tree.sizeBytes, place.firstBlock, place.blocks)
+    const chunk = { place, arrival: 'guarded', localAheadBytes } as const
+    fetches.begin(createFetch(entry, PRIORITY.prefetch, chunk))
   }
 
-  #isComing(level: number, position: number): boolean {
-    const index = this.#indexes.get(objectKey(level, position))
-    const isGranted = index !== undefined && this.#states[index] === GRANTED
-    return isGranted || this.#parts.host.isWanted(level, position)
-  }
-
-  #chunkWay(entry: BootListEntry): Way {
-    const { tree, tier, host, diskCache } = this.#parts
-    const { position } = entry
-    if (position >= tree.blocks) return { kind: 'none' }
-    const place = tree.find(position)
-    if (place.kind === 'unknown') return this.#unknownChunkWay(entry)
-    const isChunk = place.kind === 'chunk' && place.firstBlock === position
-    if (!isChunk || tier.has(position)) return { kind: 'none' }
-    if (host.isWanted(CHUNK_LEVEL, position)) return { kind: 'none' }
-    const rawBytes = bytesOfBlocks(tree.sizeBytes, position, place.blocks)
-    if (diskCache?.has(place.hash) === true) return { kind: 'local', rawBytes, place }
-    return { kind: 'push', rawBytes }
-  }
-
-  /** Its leaf is not here: pushed behind it, or else waited for. */
-  #unknownChunkWay({ position, storedBytes }: BootListEntry): Way {
-    const leaf = nodeOver(position, LEAF_LEVEL)
-    const isComing = this.#isComing(LEAF_LEVEL, leaf)
-    if (isComing && !this.#isWarm) {
-      return { kind: 'push', rawBytes: Math.min(CHUNK_BYTES_MAX, storedBytes / SHRINKING_AT_LEAST) }
-    }
-    if (!isComing) this.#parts.host.needLeaf(leaf)
-    return { kind: 'blocked' }
+  #mayReadLocal(): boolean {
+    return this.#parts.fetches.localAheadBytes < LOCAL_BYTES_MAX
   }
 
   /** Whether the window has room; grants begin only when it is worth a frame. */
@@ -298,76 +199,42 @@ export class BootPrefetch {
   }
 
   #hasLead(rawBytes: number): boolean {
-    const { tier, host } = this.#parts
-    const aheadBytes = tier.guardedBytes + this.#grantedRawBytes + host.localBytes
+    const { tier, grants, fetches } = this.#parts
+    const aheadBytes = tier.guardedBytes + grants.rawBytes + fetches.localAheadBytes
     return aheadBytes + rawBytes <= tier.sizeBytes * LEAD_SHARE
   }
 
-  #grant(index: number, rawBytes: number, nowMs: number | undefined): void {
-    const { storedBytes } = this.#entries[index] ?? { storedBytes: 0 }
-    this.#states[index] = GRANTED
-    this.#sent.set(index, this.#parts.load.send(storedBytes, nowMs))
-    this.#granted.push(index)
-    this.#rawBytes[index] = rawBytes
-    this.#grantedRawBytes += rawBytes
+  #isWaiting(index: number, { level, position }: ObjectName): boolean {
+    return this.#isDone[index] === 0 && !this.#parts.grants.has(level, position)
   }
 
-  #finish(index: number): void {
-    const entry = this.#entries[index]
-    if (entry === undefined) return
-    this.#endGrant(index)
-    this.#states[index] = DONE
-    this.#doneKeys.add(objectKey(entry.level, entry.position))
-  }
-
-  /** Returns whether there was one. */
-  #endGrant(index: number): boolean {
-    const sent = this.#sent.get(index)
-    if (sent === undefined) return false
-    this.#sent.delete(index)
-    this.#parts.load.dropped(sent)
-    this.#grantedRawBytes -= this.#rawBytes[index] ?? 0
-    return true
-  }
-
-  #dropGrantsBefore(index: number): void {
-    const at = this.#granted.indexOf(index)
-    for (const leftOut of this.#granted.splice(0, at + 1)) {
-      if (!this.#sent.has(leftOut)) continue
-      this.#finish(leftOut)
-      this.#tellNotComing(leftOut)
-    }
-  }
-
-  #tellNotComing(index: number): void {
-    const entry = this.#entries[index]
-    if (entry !== undefined) this.#parts.host.notComing(entry)
+  #finish({ level, position }: ObjectName): void {
+    const key = objectKey(level, position)
+    const index = this.#indexes.get(key)
+    if (index === undefined) return
+    this.#isDone[index] = 1
+    this.#doneKeys.add(key)
   }
 
   #isRangeOver(range: PushRange | undefined): boolean {
-    return range !== undefined && this.#states[range.end - 1] === DONE
+    const last = range && this.#entries[range.end - 1]
+    return last !== undefined && !this.#parts.grants.has(last.level, last.position)
   }
 
   #setList(entries: readonly BootListEntry[]): void {
     this.#entries = entries
-    this.#states = new Uint8Array(entries.length)
-    this.#rawBytes = new Float64Array(entries.length)
+    this.#isDone = new Uint8Array(entries.length)
     this.#indexes.clear()
     for (const [index, { level, position }] of entries.entries()) {
       const key = objectKey(level, position)
       this.#indexes.set(key, index)
-      if (this.#doneKeys.has(key)) this.#states[index] = DONE
+      if (this.#doneKeys.has(key)) this.#isDone[index] = 1
     }
-    this.#next = 0
-    this.#nextNode = 0
   }
 
   #forgetGrants(): void {
-    for (const index of this.#granted.splice(0)) {
-      if (!this.#endGrant(index)) continue
-      this.#states[index] = WAITING
-      this.#tellNotComing(index)
-    }
+    const { grants, fetches } = this.#parts
+    for (const entry of grants.clear()) fetches.notComing(entry)
     this.#rangesGranted = []
     this.#next = 0
     this.#nextNode = 0
@@ -375,18 +242,11 @@ export class BootPrefetch {
 
   /** It takes a megabyte or two. */
   #forgetListWhenOver(): void {
-    if (!this.#isStopped || this.#sent.size > 0) return
-    this.#granted = []
+    if (!this.#isOver || !this.#parts.grants.isEmpty) return
     this.#doneKeys.clear()
     this.#setList([])
   }
 }
-
-/** How an entry gets here. */
-type Way =
-  | { readonly kind: 'none' | 'blocked' }
-  | { readonly kind: 'push'; readonly rawBytes: number }
-  | { readonly kind: 'local'; readonly rawBytes: number; readonly place?: ChunkPlace }
 
 function addToRanges(ranges: PushRange[], index: number): void {
   const last = ranges.at(-1)

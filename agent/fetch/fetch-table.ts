@@ -27,10 +27,9 @@ export class FetchTable {
     this.#fetches.set(objectKey(fetch.level, fetch.position), fetch)
   }
 
-  /** Ends its timer, too, and tells those who wanted it for the local disk whether it `isHere`. */
-  delete(fetch: ObjectFetch, isHere = false): void {
-    clearTimeout(fetch.timer)
-    for (const keeper of fetch.keepers.splice(0)) keeper(isHere)
+  /** Ends its timer, too. */
+  remove(fetch: ObjectFetch): void {
+    stopTimer(fetch)
     if (this.has(fetch)) this.#fetches.delete(objectKey(fetch.level, fetch.position))
   }
 
@@ -39,9 +38,9 @@ export class FetchTable {
     return this.#fetches.values()
   }
 
+  /** Ends its timer, too. */
   enqueue(fetch: ObjectFetch, want: Priority): void {
-    clearTimeout(fetch.timer)
-    delete fetch.timer
+    stopTimer(fetch)
     fetch.state = 'queued'
     fetch.want = want
     this.#queues[want].push(fetch)
@@ -68,4 +67,9 @@ export class FetchTable {
   #isQueued(fetch: ObjectFetch, priority: Priority): boolean {
     return fetch.state === 'queued' && fetch.want === priority && this.has(fetch)
   }
+}
+
+function stopTimer(fetch: ObjectFetch): void {
+  clearTimeout(fetch.timer)
+  delete fetch.timer
 }

@@ -1,34 +1,21 @@
 /**
- * One object that is wanted here, a chunk or a node, and how far it is.
+ * One object that is wanted here, a chunk or a node, and how far it is. What takes it out of a state is
+ * one thing each, and always comes:
  *
- *   queued --(may be asked for)--> asked --(came, and is what it should be)--> done
- *   local (is being read from the local disk)       awaited (is being pushed)
- *   held (came, waits for room in the RAM tier)     paused (was wrong; is asked for again later)
+ *   queued    it is asked for: it is its turn, the path has room, and there is a server
+ *   asked     the answer; the loss of the connection; a sweep, should the server be none of ours
+ *   awaited   the push, or the word that it is not coming; else as if it were asked for
+ *   local     the disk's answer, that it has not got it at the latest
+ *   held      room in the RAM tier: readers are done some time
+ *   paused    its timer
+ *
+ * Where somebody waits, patience ends `awaited`, `asked` and `local` sooner: then it is asked for.
  */
 import type { ObjectName, Priority } from '#shared/wire/frame.ts'
+import type { BlockWait } from './block-wait.ts'
 import type { ChunkPlace } from './version-tree.ts'
 
 export type FetchState = 'queued' | 'asked' | 'awaited' | 'local' | 'held' | 'paused'
-
-/** Somebody who waits for blocks. */
-export interface BlockWaiter {
-  /**
-   * Blocks of the range that are in the RAM tier now, where they may be gone after the call. Each
-   * block of the range is told once.
-   */
-  onBlocks(firstBlock: number, blocks: number): void
-  /** The rest never comes. */
-  onClosed(error: Error): void
-}
-
-/** A part of a range that somebody waits for. */
-export interface Wait {
-  readonly begin: number
-  readonly end: number
-  readonly waiter: BlockWaiter
-  /** When it was wanted, on the clock of first reads. */
-  readonly wantedAtMs: number
-}
 
 export interface ObjectFetch extends ObjectName {
   /** As asked for; what a chunk is called once its leaf is here. */
@@ -41,43 +28,47 @@ export interface ObjectFetch extends ObjectName {
   /** What it was asked for as, and when. */
   askedAs?: Priority
   askedAtMs: number
-  /** How often it was found waiting for its answer. */
+  /** How often it was found waiting for what should bring it. */
   sweeps: number
   /** Who waits for a chunk. Those who wait for nodes wait for their leaf. */
-  readonly waits: Wait[]
+  readonly waits: BlockWait[]
   /** Told whether a chunk that was only wanted for the local disk came. */
   readonly keepers: ((isHere: boolean) => void)[]
   /** Whether it is wanted in the RAM tier although nobody waits, and how it is published then. */
   arrival?: 'readahead' | 'guarded'
-  /** Bytes that are being read from the local disk ahead of the kernel. */
-  localAheadBytes: number
+  /** Bytes it brings ahead of the kernel when it comes from the local disk. */
+  readonly localAheadBytes: number
   /** How often it came wrong. */
   failures: number
   /** Runs out when it is paused, or when patience ends with what should have brought it. */
   timer?: NodeJS.Timeout
 }
 
-export function createFetch(name: ObjectName, want: Priority, place?: ChunkPlace): ObjectFetch {
+export interface NewFetch {
+  readonly place?: ChunkPlace | undefined
+  readonly arrival?: 'readahead' | 'guarded'
+  readonly localAheadBytes?: number
+}
+
+export function createFetch(
+  { level, position }: ObjectName,
+  want: Priority,
+  { place, arrival, localAheadBytes = 0 }: NewFetch = {},
+): ObjectFetch {
   return {
-    level: name.level,
-    position: name.position,
+    level,
+    position,
     ...(place && { place }),
+    ...(arrival && { arrival }),
     state: 'queued',
     want,
     askedAtMs: 0,
     sweeps: 0,
     waits: [],
     keepers: [],
-    localAheadBytes: 0,
+    localAheadBytes,
     failures: 0,
   }
-}
-
-/** Tells a waiter of the blocks that are his. */
-export function tell(wait: Wait, firstBlock: number, blocks: number): void {
-  const begin = Math.max(wait.begin, firstBlock)
-  const end = Math.min(wait.end, firstBlock + blocks)
-  if (end > begin) wait.waiter.onBlocks(begin, end - begin)
 }
 
 /** Objects by name; chunks are level 0. */

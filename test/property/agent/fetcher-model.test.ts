@@ -231,7 +231,7 @@ class Harness {
       case 'keep':
         return this.#keep(step.seed)
       case 'leaf':
-        return this.#settles(this.#fetcher.leaf(step.position))
+        return this.#settles(this.#fetcher.background.leaf(step.position))
       case 'pass':
         return pass(step.ms)
       case 'read':
@@ -261,7 +261,7 @@ class Harness {
       pass(PAUSE_MS_MAX)
     }
     pass(1)
-    assert.ok(this.#fetcher.idleMs() > 0)
+    assert.ok(this.#fetcher.background.idleMs() > 0)
     this.checkTier()
     this.#fetcher.close()
   }
@@ -287,7 +287,7 @@ class Harness {
 
   #keep(seed: number): void {
     const chunk = version.chunks[seed % version.chunks.length]
-    if (chunk !== undefined) this.#settles(this.#fetcher.keep(chunk))
+    if (chunk !== undefined) this.#settles(this.#fetcher.background.keep(chunk))
   }
 
   /** The kernel reads all that is here. */

@@ -16,7 +16,6 @@ import { formatCache } from '#agent/disk-cache/format-cache.ts'
 import { LateDiskCache } from '#agent/disk-cache/late-disk-cache.ts'
 import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
 import { DiskCopy } from '#agent/fetch/disk-copy.ts'
-import type { Fetcher } from '#agent/fetch/fetcher.ts'
 import { PathWindow } from '#agent/fetch/path-window.ts'
 import { RAM_TIER_BYTES_MIN } from '#agent/ram-tier/ram-tier.ts'
 import { verifiedRoot } from '#agent/session/opened-version.ts'
@@ -55,7 +54,6 @@ type Random = () => number
 interface Client {
   readonly overlay: Overlay
   readonly copy: DiskCopy
-  readonly fetcher: Fetcher
   readonly read: (range: Range) => Promise<void>
 }
 
@@ -138,7 +136,7 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
     })
     copy.begin(overlay.background, opened.hydration)
     const read = readerOf(overlay, image)
-    await live({ overlay, copy, fetcher: overlay.background as Fetcher, read })
+    await live({ overlay, copy, read })
     await overlay.close()
     await copy.close()
   }
@@ -176,7 +174,7 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
         })
       })
       const cachePath = await createCacheFile(`cache-${seed}`)
-      await boot(delayMs, cachePath, async ({ overlay, copy, fetcher, read }) => {
+      await boot(delayMs, cachePath, async ({ overlay, copy, read }) => {
         // Some of it is not read this time, and some of it is other than before.
         const again = reads.flatMap((range) => {
           if (random() < 0.1) return []
@@ -201,8 +199,8 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
         clearTimeout(end)
         overlay.endBoot(true)
         const nothing = { objects: 0, leaves: 0, answers: 0, bytesOnTheWay: 0 }
-        await eventually('nothing is on its way', () => isSame(fetcher.unfinished, nothing))
-        assert.ok(fetcher.idleMs() > 0)
+        await eventually('nothing is on its way', () => isSame(overlay.unfinished(), nothing))
+        assert.ok(overlay.background.idleMs() > 0)
         assert.equal(overlay.stats().objectsCorrupt, 0)
       })
     })

@@ -180,7 +180,7 @@ describe('the boot list', () => {
     const fixture = create()
     const { transport, fetcher } = fixture
     transport.answer(transport.find(2, 0))
-    const leaf = fetcher.leaf(0)
+    const leaf = fetcher.background.leaf(0)
     assert.equal(transport.requests.length, 0)
     transport.takePending(transport.find(1, 0))
     transport.answerAll() // what was granted behind it

@@ -70,7 +70,7 @@ describe('DiskCopy', () => {
 
   it('brings all of a version to the disk, manifest and all, and says so', async () => {
     const { disk, fetcher, copy, changes, complete, transport } = await create()
-    copy.begin(fetcher, RUN)
+    copy.begin(fetcher.background, RUN)
     await complete()
     assert.ok(hasAll(disk))
     assert.deepEqual(changes, [true])
@@ -84,7 +84,7 @@ describe('DiskCopy', () => {
     // Another agent finds all of it without the server.
     const alone = await create({ disk })
     alone.transport.lose()
-    alone.copy.begin(alone.fetcher, RUN)
+    alone.copy.begin(alone.fetcher.background, RUN)
     await alone.complete()
     assert.deepEqual(alone.requested(), [])
   })
@@ -92,13 +92,13 @@ describe('DiskCopy', () => {
   it('asks for nothing that is here already', async () => {
     const disk = new MemoryDiskCache()
     const first = await create({ disk })
-    first.copy.begin(first.fetcher, RUN)
+    first.copy.begin(first.fetcher.background, RUN)
     await first.complete()
     await first.copy.close()
     const lost = VERSION.chunks.filter((_, index) => index % 3 === 0)
     for (const { hash } of lost) disk.forget(hash)
     const second = await create({ disk })
-    second.copy.begin(second.fetcher, RUN)
+    second.copy.begin(second.fetcher.background, RUN)
     await second.complete()
     const positions = second.requested().map(({ position }) => position)
     assert.deepEqual(
@@ -109,7 +109,7 @@ describe('DiskCopy', () => {
 
   it('does nothing while it is off, waits while it is paused, and goes on', async () => {
     const { fetcher, copy, requested, complete, disk } = await create()
-    copy.begin(fetcher, OFF)
+    copy.begin(fetcher.background, OFF)
     await sleep(20)
     assert.deepEqual(requested(), [])
     assert.equal(copy.status().hydration.mode, 'off')
@@ -136,7 +136,7 @@ describe('DiskCopy', () => {
     const { fetcher, copy, transport, requested, complete } = await create()
     transport.lose()
     fetcher.demand(0, 1, { onBlocks: () => undefined, onClosed: () => undefined })
-    copy.begin(fetcher, RUN)
+    copy.begin(fetcher.background, RUN)
     await sleep(20)
     assert.equal(requested().length, 0)
     transport.open()
@@ -146,7 +146,7 @@ describe('DiskCopy', () => {
   it('fetches again at once what came when the disk was behind', async () => {
     const { fetcher, copy, disk, complete } = await create({ times: { retryMs: 100_000 } })
     disk.refusals = 7
-    copy.begin(fetcher, RUN)
+    copy.begin(fetcher.background, RUN)
     await complete()
     assert.ok(hasAll(disk))
   })
@@ -155,7 +155,7 @@ describe('DiskCopy', () => {
     for (const taking of ['later', 'full', 'budget'] as const) {
       const { fetcher, copy, disk, requested, complete } = await create()
       disk.taking = taking
-      copy.begin(fetcher, RUN)
+      copy.begin(fetcher.background, RUN)
       await sleep(30)
       const chunks = requested().filter(({ level }) => level === 0)
       assert.deepEqual(chunks, [])
@@ -167,8 +167,9 @@ describe('DiskCopy', () => {
 
   it('begins when the disk is found, with the nodes that came before', async () => {
     const { fetcher, copy, diskCache, complete } = await create({ isThere: false })
-    copy.begin(fetcher, RUN)
-    for (let position = 0; position < fetcher.leafCount; position += 1) await fetcher.leaf(position)
+    copy.begin(fetcher.background, RUN)
+    for (let position = 0; position < fetcher.background.leafCount; position += 1)
+      await fetcher.background.leaf(position)
     assert.equal(copy.status().diskCache.state, 'none')
     const disk = new MemoryDiskCache()
     await diskCache.join(disk)
@@ -176,13 +177,13 @@ describe('DiskCopy', () => {
     await complete()
     const alone = await create({ disk })
     alone.transport.lose()
-    alone.copy.begin(alone.fetcher, RUN)
+    alone.copy.begin(alone.fetcher.background, RUN)
     await alone.complete()
   })
 
   it('is no longer complete when something was lost, and fetches it again', async () => {
     const { fetcher, copy, disk, changes, complete } = await create()
-    copy.begin(fetcher, RUN)
+    copy.begin(fetcher.background, RUN)
     await complete()
     const [chunk] = VERSION.chunks
     assert.ok(chunk)
@@ -195,7 +196,7 @@ describe('DiskCopy', () => {
 
   it('goes on where it was when the server is back', async () => {
     const { fetcher, copy, disk, transport, complete } = await create()
-    copy.begin(fetcher, RUN)
+    copy.begin(fetcher.background, RUN)
     await eventually('some is here', () => disk.size > 5)
     transport.lose()
     await sleep(10)
