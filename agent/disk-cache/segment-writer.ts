@@ -4,18 +4,11 @@
  *
  *     data of a segment → sync → its index → … → sync → data over a segment whose index was cleared
  *
- * The segment that comes next is chosen and its index cleared while the one before it is filled; the
+ * The segment that comes next is prepared (segment-preparer.ts) while the one before it is filled; the
  * sync at the end of that one makes both durable.
  */
-import { setImmediate as turn } from 'node:timers/promises'
 import { BatchCollector } from './batch-collector.ts'
-import {
-  dataOffsetOf,
-  INDEX_BYTES,
-  indexOffsetOf,
-  SEGMENT_UNITS,
-  UNIT_BYTES,
-} from './cache-layout.ts'
+import { dataOffsetOf, SEGMENT_UNITS, UNIT_BYTES } from './cache-layout.ts'
 import type { CacheParts } from './cache-parts.ts'
 import { withDeadline } from './deadline.ts'
 import type { CachedObject, DiskCache } from './disk-cache.ts'
@@ -23,17 +16,13 @@ import { BATCH_BYTES, batchBytes, type HeadSegment, writeIndex } from './head-se
 import { entryHash, readEntries } from './index-page.ts'
 import type { Place } from './object-table.ts'
 import { RECORD_UNITS_MAX, recordUnits } from './record.ts'
-import { readHeldObjects } from './segment-mover.ts'
-import { MOVED_UNITS_MAX } from './segment-table.ts'
+import { SegmentPreparer } from './segment-preparer.ts'
 
 /** What is kept waits so long for more; lost with the power, it is fetched again. */
 const FLUSH_MS = 15_000
 
 /** Cheap flash may tidy up for seconds; a disk that needs longer is one that hangs. */
 const WRITE_DEADLINE_MS = 60_000
-
-/** Of a segment, while the one after it is not prepared: the rest is for what has to be moved for that. */
-const UNRESERVED_UNITS: number = SEGMENT_UNITS - MOVED_UNITS_MAX - SEGMENT_UNITS / 32
 
 export interface SegmentWriterOptions {
   readonly parts: CacheParts
@@ -48,6 +37,7 @@ export interface SegmentWriterOptions {
 export class SegmentWriter {
   readonly #parts: CacheParts
   readonly #collector: BatchCollector
+  readonly #preparer: SegmentPreparer
   readonly #flushMs: number
   readonly #writeDeadlineMs: number
   #flushTimer: NodeJS.Timeout | undefined
@@ -55,10 +45,6 @@ export class SegmentWriter {
   #isUsesDue = false
   /** What an earlier process wrote is surely on the disk. */
   #isSettled = false
-  /** No segment can be had. */
-  #isFull = false
-  /** What is held is not given up. */
-  #isHolding = false
   #running: Promise<void> | undefined
 
   constructor({ parts, head, sequence, flushMs, writeDeadlineMs }: SegmentWriterOptions) {
@@ -66,9 +52,13 @@ export class SegmentWriter {
     this.#flushMs = flushMs ?? FLUSH_MS
     this.#writeDeadlineMs = writeDeadlineMs ?? WRITE_DEADLINE_MS
     this.#collector = new BatchCollector(sequence, (begun) => this.#onHead(begun))
+    this.#preparer = new SegmentPreparer(parts, this.#collector, {
+      append: (hash, object) => this.#append(hash, object),
+      writeHead: async (current) => await this.#writeHead(current),
+    })
     if (head !== undefined) this.#collector.resume(head)
-    this.#offerFree()
-    this.#offerFree()
+    this.#preparer.offerFree()
+    this.#preparer.offerFree()
     if (this.#collector.head === undefined) this.#kick()
   }
 
@@ -78,13 +68,12 @@ export class SegmentWriter {
     if (!health.isWritable) return 'never'
     if (budget.leftBytes < BATCH_BYTES) return 'budget'
     const hasPlace = hasNext || (head !== undefined && head.unit + RECORD_UNITS_MAX < SEGMENT_UNITS)
-    if (hasPlace && hasRoom && !this.#isReserved()) return 'now'
-    return this.#isFull && !hasPlace ? 'full' : 'later'
+    if (hasPlace && hasRoom && !this.#preparer.isHeadReserved) return 'now'
+    return this.#preparer.isFull && !hasPlace ? 'full' : 'later'
   }
 
   set isHolding(isHolding: boolean) {
-    this.#isHolding = isHolding
-    this.#isFull = false
+    this.#preparer.isHolding = isHolding
   }
 
   /** Copies an object; undefined when it is not kept. */
@@ -92,7 +81,7 @@ export class SegmentWriter {
     const { health, budget } = this.#parts
     const bytes = recordUnits(object.payload.length) * UNIT_BYTES
     if (!health.isWritable || budget.leftBytes < bytes) return undefined
-    const place = this.#isReserved() ? undefined : this.#append(hash, object)
+    const place = this.#preparer.isHeadReserved ? undefined : this.#append(hash, object)
     if (this.#hasWork()) this.#kick()
     return place
   }
@@ -145,16 +134,6 @@ export class SegmentWriter {
     index.segments.uses[segment] = keeper.clock
   }
 
-  /** A segment that holds nothing needs no preparation, only before the first write a sync. */
-  #offerFree(): void {
-    const { index, keeper } = this.#parts
-    const segment = this.#collector.hasNext ? undefined : index.segments.free()
-    if (segment === undefined) return
-    index.segments.setBusy(segment, true)
-    keeper.willUse(segment)
-    this.#collector.offer(segment)
-  }
-
   // The loop ------------------------------------------------------------------------------------
 
   #kick(): void {
@@ -171,7 +150,7 @@ export class SegmentWriter {
       this.#collector.ended !== undefined ||
       this.#isFlushDue ||
       this.#isUsesDue ||
-      this.#mayPrepare()
+      this.#preparer.mayPrepare
     )
   }
 
@@ -191,7 +170,7 @@ export class SegmentWriter {
     if (!this.#isSettled) return await this.#settle()
     const { ended } = this.#collector
     if (ended !== undefined) return await this.#finish(ended)
-    if (this.#mayPrepare()) return await this.#prepareNext()
+    if (this.#preparer.mayPrepare) return await this.#preparer.prepare()
     if (this.#collector.first !== undefined) return await this.#writeFirst()
     if (this.#isFlushDue) return await this.#writeFlushed()
     this.#isUsesDue = false
@@ -211,13 +190,6 @@ export class SegmentWriter {
     if (this.#parts.keeper.isStateDue) await this.#parts.keeper.saveState(false)
   }
 
-  /** Not before the segments ahead of the head are finished: their syncs come first. */
-  #mayPrepare(): boolean {
-    if (this.#collector.hasNext || this.#isFull) return false
-    const { first, head, ended } = this.#collector
-    return ended === undefined && (first === undefined || first.head === head)
-  }
-
   async #writeFirst(): Promise<void> {
     const batch = this.#collector.first
     if (batch === undefined) return
@@ -235,80 +207,19 @@ export class SegmentWriter {
     this.#parts.index.segments.setBusy(head.segment, false)
   }
 
+  /** All that the head has so far. */
+  async #writeHead(head: HeadSegment): Promise<void> {
+    this.#collector.seal()
+    while (this.#collector.first?.head === head) await this.#writeFirst()
+    await this.#writeIndex(head)
+    await this.#parts.device.sync()
+  }
+
   /** Makes durable what the head has so far, then says so. */
   async #writeIndex(head: HeadSegment): Promise<void> {
     const { device, layout, cacheId, keeper } = this.#parts
     await device.sync()
     keeper.wrote(await writeIndex(head, device, layout, cacheId))
-  }
-
-  // The segment that comes next -------------------------------------------------------------------
-
-  async #prepareNext(): Promise<void> {
-    const { index, keeper, device, layout } = this.#parts
-    const { segments } = index
-    const segment = this.#choose()
-    if (segment === undefined) {
-      this.#isFull = true
-      return
-    }
-    segments.setBusy(segment, true)
-    if (this.#isHolding && segments.heldUnits(segment) > 0 && !(await this.#moveHeld(segment))) {
-      segments.setBusy(segment, false)
-      this.#isFull = true
-      return
-    }
-    if (segments.sequences[segment] !== 0) {
-      for (const _ of index.dropSegment(segment)) await turn()
-      await device.write(Buffer.alloc(INDEX_BYTES), indexOffsetOf(layout, segment))
-      keeper.wrote(INDEX_BYTES)
-    }
-    keeper.willUse(segment)
-    await keeper.saveState(false)
-    // With nothing being filled there is no sync that comes before its data.
-    if (this.#collector.head === undefined) await device.sync()
-    this.#collector.offer(segment)
-  }
-
-  #choose(): number | undefined {
-    const { segments } = this.#parts.index
-    const free = segments.free()
-    if (free !== undefined) return free
-    if (!this.#isHolding) return segments.leastUsed(() => true)
-    return segments.leastUsed((heldUnits) => heldUnits === 0) ?? this.#movable()
-  }
-
-  #movable(): number | undefined {
-    const { segments } = this.#parts.index
-    const segment = segments.leastHeld()
-    const { head } = this.#collector
-    if (segment === undefined || head === undefined) return undefined
-    // Each batch may begin up to a page further on.
-    const roomUnits = SEGMENT_UNITS - head.unit - SEGMENT_UNITS / 64
-    return segments.heldUnits(segment) <= roomUnits ? segment : undefined
-  }
-
-  #isReserved(): boolean {
-    const { head, hasNext } = this.#collector
-    if (!this.#isHolding || this.#isFull || hasNext || head === undefined) return false
-    return head.unit + RECORD_UNITS_MAX > UNRESERVED_UNITS
-  }
-
-  /** Writes what is held in a segment into the head, and waits until it is found there. */
-  async #moveHeld(segment: number): Promise<boolean> {
-    const { index, device } = this.#parts
-    const { head } = this.#collector
-    if (head === undefined) return false
-    for (const { hash, object } of await readHeldObjects(this.#parts, segment)) {
-      const place = this.#append(hash, object)
-      if (place === undefined) return false
-      index.put(hash, place, true)
-    }
-    this.#collector.seal()
-    while (this.#collector.first?.head === head) await this.#writeFirst()
-    await this.#writeIndex(head)
-    await device.sync()
-    return index.segments.heldUnits(segment) === 0
   }
 
   // When the disk gives up -------------------------------------------------------------------------
