@@ -74,6 +74,8 @@ export class SegmentWriter {
 
   set isHolding(isHolding: boolean) {
     this.#preparer.isHolding = isHolding
+    // There may be room now, and nobody keeps anything before that is told.
+    if (this.#hasWork()) this.#kick()
   }
 
   /** Copies an object; undefined when it is not kept. */

@@ -121,6 +121,9 @@ describe('LogDiskCache', () => {
     assert.ok(cache.stats().usedBytes > 0.9 * CAPACITY)
     assert.deepEqual(new Set(await readAll(cache, objects)), new Set([true]))
     assert.equal(cache.losses, 0)
+    // Who looks for room once more is told again that there is none, without keeping anything.
+    cache.holdFromNowOn()
+    await eventually('it is full', () => cache.taking === 'full')
   })
 
   it('finds room for what is held among what is not, writing it again where they lie together', async () => {
