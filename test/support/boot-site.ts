@@ -89,9 +89,12 @@ export class BootSite implements AsyncDisposable {
     const { httpPort, tlsPort } = this.#server
     const ports = ['--http-port', String(httpPort), '--tls-port', String(tlsPort)]
     await this.#server.stop('SIGTERM')
-    await meanwhile()
-    const options = [...this.#serveOptions, ...ports]
-    this.#server = this.#opened.use(await startServerProcess(this.stateFolder, ...options))
+    try {
+      await meanwhile()
+    } finally {
+      const options = [...this.#serveOptions, ...ports]
+      this.#server = this.#opened.use(await startServerProcess(this.stateFolder, ...options))
+    }
   }
 
   async importImage(image: string, name: string): Promise<VDiskView> {
