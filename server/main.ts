@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 /** The program `bootwire`: server and administration. */
-import { runCli } from './cli/run-cli.ts'
-import { processTerminal } from './cli/terminal.ts'
+import { keepCompiledCode } from './compile-cache.ts'
+
+keepCompiledCode()
+const { runCli } = await import('./cli/run-cli.ts')
+const { processTerminal } = await import('./cli/terminal.ts')
 
 const status = await runCli(process.argv.slice(2), processTerminal())
 // What failed may have left a read of a pipe that nobody writes to, which cannot be taken back.

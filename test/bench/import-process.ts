@@ -5,6 +5,7 @@
  * usage: import-process.ts IMAGE FOLDER; the last line is an ImportCost
  */
 import { join } from 'node:path'
+import { keepCompiledCode } from '#server/compile-cache.ts'
 import { dataBytesOf, openImage, readSource } from '#server/import/source-image.ts'
 import { isZero, Spool } from '#server/import/spool.ts'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
@@ -23,6 +24,7 @@ export interface ImportCost {
 if (import.meta.main) await run()
 
 async function run(): Promise<void> {
+  keepCompiledCode()
   const [path, folder] = process.argv.slice(2)
   invariant(path && folder, 'IMAGE FOLDER')
   const sign = versionSigner(await ensureServerKey(folder))
