@@ -49,7 +49,14 @@ describe('the initramfs', TIMEOUT, () => {
 
   it('has what the kernel, the scripts and the agent ask for, and no other file of ours', async () => {
     const programs = ['init', 'shutdown', 'usr/bin/node', 'usr/bin/busybox']
-    const scripts = ['network.sh', 'udhcpc.sh', 'keep-network.sh', 'coldplug.sh', 'start-agent.sh']
+    const scripts = [
+      'network.sh',
+      'udhcpc.sh',
+      'keep-network.sh',
+      'keep-waiting.sh',
+      'coldplug.sh',
+      'start-agent.sh',
+    ]
     const paths = [
       ...programs,
       'usr/bin/bootwire-supervisor',
