@@ -19,7 +19,7 @@ import { versionViewOf } from './vdisk-routes.ts'
 export interface VersionRoutesServices {
   readonly catalog: VDiskCatalog
   readonly versions: OpenVersions
-  readonly traces: Pick<Traces, 'view'>
+  readonly traces: Pick<Traces, 'forget' | 'view'>
 }
 
 export function versionRoutes(services: VersionRoutesServices): Route[] {
@@ -64,6 +64,14 @@ export function versionRoutes(services: VersionRoutesServices): Route[] {
       path: '/vdisks/:name/trace',
       handle: (request) => showTrace(services, request),
     },
+    {
+      method: 'DELETE',
+      path: '/vdisks/:name/trace',
+      handle: async (request) => {
+        await forgetTrace(services, request)
+        return await showTrace(services, request)
+      },
+    },
   ]
 }
 
@@ -93,6 +101,20 @@ async function showTrace(
   } finally {
     lease.release()
   }
+}
+
+/** The boots to come are foreseen as those of a version that nobody has booted. */
+async function forgetTrace(
+  { catalog, traces }: VersionRoutesServices,
+  { params, query }: RouteRequest,
+): Promise<void> {
+  const name = params['name'] ?? ''
+  const version = await catalog.find(name, query.get('version') ?? undefined)
+  const { versions } = await catalog.get(name)
+  await traces.forget(
+    version,
+    versions.filter(({ number }) => number < version.number),
+  )
 }
 
 /** The lease keeps the data while they are read, as it does for a client. */

@@ -29,13 +29,19 @@ export function traceCommand(cli: Cli, terminal: Terminal): Cli {
           describe: 'Draw with characters every terminal has',
         })
         .option('svg', { type: 'string', requiresArg: true, describe: 'Write a picture, too' })
+        .option('forget', {
+          type: 'boolean',
+          default: false,
+          describe: 'Forget what boots of this version have read; the next ones tell it anew',
+        })
         .example('$0 vdisk trace debian', '')
         .example('$0 vdisk trace debian@2 --svg boot.svg', ''),
     async (options) => {
       const { vdisk, version } = parseVersionSelector(options.vdisk)
       const query = version === undefined ? '' : `?version=${encodeURIComponent(version)}`
       const path = itemPath('vdisks', vdisk, `/trace${query}`)
-      const view = await adminClient(options).ask<TraceView>('GET', path)
+      const method = options.forget ? 'DELETE' : 'GET'
+      const view = await adminClient(options).ask<TraceView>(method, path)
       if (options.svg !== undefined) await writeFile(callerPath(options.svg), traceSvg(view))
       const columns = process.stdout.columns ?? COLUMNS
       answer(terminal, options.json, view, (view) =>

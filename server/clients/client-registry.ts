@@ -107,6 +107,11 @@ export class ClientRegistry {
     }
   }
 
+  /** Whether an administrator has decided about a client, not a policy. */
+  async isConfirmed(id: string): Promise<boolean> {
+    return (await this.#store.get(CLIENT_UNCONFIRMED_KEYS + id)) === undefined
+  }
+
   async get(id: string): Promise<ClientRecord | undefined> {
     return (await this.#load(id))?.client
   }

@@ -17,6 +17,7 @@ import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import { hydrationOf } from '#server/clients/hydration.ts'
 import type { Log } from '#server/log.ts'
 import type { VersionRecord } from '#server/state/records.ts'
+import type { VersionReader } from '#server/store/chunk-store.ts'
 import { hardwareModel } from '#server/traces/hardware-model.ts'
 import type { Traces } from '#server/traces/traces.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
@@ -34,6 +35,7 @@ import {
   FRAME_REQUEST,
   FRAME_TRACE,
   type ObjectName,
+  type TraceEntry,
 } from '#shared/wire/frame.ts'
 import { ACCEPTED_PROTOCOLS } from '#shared/wire/limits.ts'
 import type { AgentMessage, Hello, Hydration, Open, ServerMessage } from '#shared/wire/messages.ts'
@@ -82,7 +84,7 @@ export interface SessionSocket {
 }
 
 export interface SessionServices {
-  readonly registry: Pick<ClientRegistry, 'identify' | 'get' | 'rememberChoice'>
+  readonly registry: Pick<ClientRegistry, 'identify' | 'get' | 'isConfirmed' | 'rememberChoice'>
   readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'tryGet'>
   readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
   readonly versions: OpenVersions
@@ -214,12 +216,18 @@ export class Session implements TableSession {
     if (this.#tracesTaken > TRACES_PER_SESSION_MAX) return
     const reader = this.#lease?.reader
     invariant(reader !== undefined, 'an open session reads a version')
-    const { boot, model } = this.#known()
-    const { bootId } = boot.record
-    this.#services.traces.record(reader, { bootId, model, entries }).then(
+    this.#record(reader, entries).then(
       () => this.#log.info({ entries: entries.length }, 'the boot was traced'),
       (error: unknown) => this.#log.error({ err: error }, 'cannot keep the trace of a boot'),
     )
+  }
+
+  async #record(reader: VersionReader, entries: readonly TraceEntry[]): Promise<void> {
+    const { registry, traces } = this.#services
+    const { clientId, boot, model } = this.#known()
+    const { bootId } = boot.record
+    const isConfirmed = await registry.isConfirmed(clientId)
+    await traces.record(reader, { bootId, clientId, isConfirmed, model, entries })
   }
 
   #enqueueMessage(message: AgentMessage): void {

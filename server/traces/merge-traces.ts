@@ -4,6 +4,7 @@
  * stood in the boots that read it, each counted from 0 to 1, since one boot reads more than another and
  * one machine is faster. Pure.
  */
+import { setImmediate as othersTurn } from 'node:timers/promises'
 import { BOOT_LIST_ENTRIES_MAX } from '#shared/wire/limits.ts'
 import type { BootTrace, TraceOrigin } from './boot-trace.ts'
 
@@ -22,25 +23,39 @@ export interface MergedList {
   readonly chunks: readonly MergedChunk[]
 }
 
+interface PlacedChunk extends MergedChunk {
+  /** From 0 to 1. */
+  readonly place: number
+}
+
 interface Sighting {
   readonly places: number[]
   readonly times: number[]
   isExpected: boolean
 }
 
-/** Returns undefined when there is nothing to go by. */
-export function mergeTraces(traces: readonly BootTrace[]): MergedList | undefined {
+/** Chunks looked at before others have their turn: some milliseconds. */
+const STEP_CHUNKS = 16_384
+
+/**
+ * Returns undefined when there is nothing to go by. With as many models, boots and chunks as are kept it
+ * takes a second, in steps: sessions are served meanwhile.
+ */
+export async function mergeTraces(traces: readonly BootTrace[]): Promise<MergedList | undefined> {
   const counting = countingTraces(traces)
   const sources: readonly ListSource[] = ['recorded', 'carried', 'guessed']
   const source = sources.find((origin) => counting.some((trace) => trace.origin === origin))
   if (source === undefined) return undefined
   const sightings = new Map<number, Sighting>()
-  for (const boots of byModel(counting).values()) addModel(sightings, boots)
-  const chunks = [...sightings]
-    .filter(([, { isExpected }]) => isExpected)
-    .map(([position, { places, times }]) => {
-      return { position, place: median(places), atMs: Math.round(median(times)) }
-    })
+  for (const boots of byModel(counting).values()) await addModel(sightings, boots)
+  const placed: PlacedChunk[] = []
+  let step = 0
+  for (const [position, { places, times, isExpected }] of sightings) {
+    if ((step += 1) % STEP_CHUNKS === 0) await othersTurn()
+    if (!isExpected) continue
+    placed.push({ position, place: median(places), atMs: Math.round(median(times)) })
+  }
+  const chunks = placed
     .sort((a, b) => a.place - b.place || a.atMs - b.atMs || a.position - b.position)
     .slice(0, BOOT_LIST_ENTRIES_MAX)
   return { source, chunks: chunks.map(({ position, atMs }) => ({ position, atMs })) }
@@ -48,15 +63,18 @@ export function mergeTraces(traces: readonly BootTrace[]): MergedList | undefine
 
 /**
  * Of each model its own boots of this version, else those that were carried over; a guess only where
- * there is nothing else.
+ * there is nothing else. The list is pushed to everybody: once there are boots of clients that an
+ * administrator has confirmed, those of others, who may be inventions of one machine, count no more.
  */
 export function countingTraces(traces: readonly BootTrace[]): BootTrace[] {
-  const counting = [
-    ...byModel(traces.filter(({ origin }) => origin !== 'guessed')).values(),
-  ].flatMap((boots) => {
-    const recorded = boots.filter(({ origin }) => origin === 'recorded')
-    return recorded.length > 0 ? recorded : boots
-  })
+  const real = traces.filter(({ origin }) => origin !== 'guessed')
+  const confirmed = real.filter(({ isConfirmed }) => isConfirmed)
+  const counting = [...byModel(confirmed.length > 0 ? confirmed : real).values()].flatMap(
+    (boots) => {
+      const recorded = boots.filter(({ origin }) => origin === 'recorded')
+      return recorded.length > 0 ? recorded : boots
+    },
+  )
   return counting.length > 0 ? counting : [...traces]
 }
 
@@ -64,9 +82,13 @@ export function byModel(traces: readonly BootTrace[]): Map<string, BootTrace[]> 
   return Map.groupBy(traces, ({ model }) => model)
 }
 
-function addModel(sightings: Map<number, Sighting>, boots: readonly BootTrace[]): void {
+async function addModel(
+  sightings: Map<number, Sighting>,
+  boots: readonly BootTrace[],
+): Promise<void> {
   const counts = new Map<number, number>()
   for (const { entries } of boots) {
+    await othersTurn()
     for (const [index, { position, atMs }] of entries.entries()) {
       const sighting = sightings.get(position) ?? { places: [], times: [], isExpected: false }
       sightings.set(position, sighting)

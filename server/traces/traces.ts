@@ -41,6 +41,9 @@ export interface TracesOptions {
 
 export interface RecordedBoot {
   readonly bootId: string
+  readonly clientId: string
+  /** Whether an administrator has decided about the client. */
+  readonly isConfirmed: boolean
   readonly model: string
   /** As the agent sent them. */
   readonly entries: readonly TraceEntry[]
@@ -68,8 +71,9 @@ export class Traces {
   }
 
   /** Keeps what a boot of the version read. Entries that are no chunks of it are left out. */
-  async record(reader: VersionReader, { bootId, model, entries }: RecordedBoot): Promise<void> {
+  async record(reader: VersionReader, boot: RecordedBoot): Promise<void> {
     const { now, log } = this.#options
+    const { bootId, entries } = boot
     const { versionId } = reader
     const kept = chunksOnly(entries, reader.chunks)
     const strangeCount = entries.length - kept.length
@@ -78,13 +82,7 @@ export class Traces {
     }
     if (kept.length === 0) return
     await this.#change(versionId, async (traces) => {
-      const trace: BootTrace = {
-        origin: 'recorded',
-        bootId,
-        model,
-        recordedAtMs: now(),
-        entries: kept,
-      }
+      const trace: BootTrace = { ...boot, origin: 'recorded', recordedAtMs: now(), entries: kept }
       await this.#keep(versionId, [trace])
       await this.#prune(versionId, [...traces.filter((it) => !isSame(it, trace)), trace])
     })
@@ -93,7 +91,7 @@ export class Traces {
   /** Returns what the next boot is expected to read; undefined when nothing is known. */
   async list(versionId: string): Promise<MergedList | undefined> {
     await this.#work.get(versionId)
-    return mergeTraces(await this.#options.files.load(versionId))
+    return await mergeTraces(await this.#options.files.load(versionId))
   }
 
   /**
@@ -115,7 +113,7 @@ export class Traces {
 
   async view(versionId: string, chunks: ChunkTable): Promise<TracesView> {
     const traces = await this.#options.files.load(versionId)
-    const merged = mergeTraces(traces)
+    const merged = await mergeTraces(traces)
     if (merged === undefined) return { source: 'none', boots: [], chunks: [] }
     const models = byModel(countingTraces(traces))
     return {
@@ -127,6 +125,12 @@ export class Traces {
         return [{ ...chunk, blocks: chunks.blocks(index), storedBytes: chunks.storedBytes(index) }]
       }),
     }
+  }
+
+  /** Forgets what the version's boots read; they are foreseen again as those of a new one. */
+  async forget(version: VersionFacts, before: readonly VersionFacts[]): Promise<void> {
+    await this.removeVersion(version.versionId)
+    await this.prepare(version, before)
   }
 
   async removeVersion(versionId: string): Promise<void> {
@@ -188,6 +192,8 @@ export class Traces {
         origin: 'guessed',
         bootId: GUESS_ID,
         model: '',
+        clientId: '',
+        isConfirmed: false,
         recordedAtMs: now(),
         entries,
       }
@@ -204,7 +210,7 @@ export class Traces {
   /** Removes what counts no more. */
   async #prune(versionId: string, traces: readonly BootTrace[]): Promise<void> {
     const models = [...byModel(countingTraces(traces)).values()]
-      .map((boots) => boots.toSorted((a, b) => b.recordedAtMs - a.recordedAtMs))
+      .map((boots) => lastOfEachClient(boots))
       .sort(([a], [b]) => (b?.recordedAtMs ?? 0) - (a?.recordedAtMs ?? 0))
     const kept = new Set(
       models.slice(0, MODELS_MAX).flatMap((boots) => boots.slice(0, TRACES_PER_MODEL_MAX)),
@@ -226,6 +232,17 @@ export class Traces {
     }
     this.changes.emit(versionId)
   }
+}
+
+/** Newest first. One machine that boots again and again speaks for itself only. */
+function lastOfEachClient(boots: readonly BootTrace[]): BootTrace[] {
+  const newestFirst = boots.toSorted((a, b) => b.recordedAtMs - a.recordedAtMs)
+  const clients = new Set<string>()
+  return newestFirst.filter(({ clientId }) => {
+    const isFirst = !clients.has(clientId)
+    clients.add(clientId)
+    return isFirst
+  })
 }
 
 /** Each chunk once, where it was read first. */

@@ -27,6 +27,8 @@ async function createSets(options: { readonly refreshDelayMs?: number } = {}) {
   const boot = (bootId: string, indexes: readonly number[]) =>
     traces.record(reader, {
       bootId: bootId.repeat(8),
+      clientId: bootId,
+      isConfirmed: true,
       model: 'PC',
       entries: indexes.map((index, atMs) => ({ position: reader.chunks.firstBlock(index), atMs })),
     })

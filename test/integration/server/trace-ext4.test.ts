@@ -368,7 +368,13 @@ describe('Traces.prepare', () => {
       ...(await chunksOf(before, old, `/${module('6.1')}`)),
     ]
     const entries = read.map((position, atMs) => ({ position, atMs }))
-    await traces.record(old, { bootId: 'a1', model: 'PC', entries })
+    await traces.record(old, {
+      bootId: 'a1',
+      clientId: 'c1',
+      isConfirmed: true,
+      model: 'PC',
+      entries,
+    })
     await traces.prepare(to, [to, from])
     const view = await traces.view(to.versionId, next.chunks)
     assert.deepEqual([view.source, view.boots], ['carried', [{ model: 'PC', count: 1 }]])
@@ -402,7 +408,13 @@ describe('Traces.prepare', () => {
     const [first, second, third] = versions as [VersionFacts, VersionFacts, VersionFacts]
     const old = await store.openVersion(first.versionId)
     const position = old.chunks.firstBlock(10)
-    await traces.record(old, { bootId: 'a1', model: 'PC', entries: [{ position, atMs: 5 }] })
+    await traces.record(old, {
+      bootId: 'a1',
+      clientId: 'c1',
+      isConfirmed: true,
+      model: 'PC',
+      entries: [{ position, atMs: 5 }],
+    })
     await traces.prepare(second, [second, first])
     assert.ok((await positionsIn(traces, second)).has(position + 40))
     await traces.prepare(third, [third, second, first])

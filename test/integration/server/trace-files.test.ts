@@ -16,6 +16,8 @@ const trace = (bootId: string, position: number): BootTrace => ({
   origin: 'recorded',
   bootId,
   model: 'PC',
+  clientId: 'c1',
+  isConfirmed: true,
   recordedAtMs: 1,
   entries: [{ position, atMs: 2 }],
 })
@@ -65,9 +67,11 @@ describe('Traces', () => {
     let nowMs = 0
     const now = () => (nowMs += 1)
     const traces = new Traces({ files, store, now, log: silentLog() })
-    const record = (model: string, boot: number) =>
+    const record = (model: string, boot: number, clientId = `client-${boot}`) =>
       traces.record(reader, {
         bootId: boot.toString(16).padStart(8, '0'),
+        clientId,
+        isConfirmed: true,
         model,
         entries: [{ position: 0, atMs: 0 }],
       })
@@ -78,6 +82,11 @@ describe('Traces', () => {
       ids,
       Array.from({ length: TRACES_PER_MODEL_MAX }, (_, at) => at + 4),
     )
+    // One machine that boots again and again pushes nobody out but itself.
+    for (let at = 0; at < TRACES_PER_MODEL_MAX; at += 1) await record('PC', (boot += 1), 'client-4')
+    const clients = (await files.load(versionId)).map(({ clientId }) => clientId)
+    assert.equal(new Set(clients).size, TRACES_PER_MODEL_MAX)
+    assert.equal(clients.length, TRACES_PER_MODEL_MAX)
     for (let at = 0; at < MODELS_MAX; at += 1) await record(`model ${at}`, (boot += 1))
     const models = new Set((await files.load(versionId)).map(({ model }) => model))
     assert.ok(!models.has('PC') && models.size === MODELS_MAX)
@@ -92,7 +101,13 @@ describe('Traces', () => {
     const traces = new Traces({ files, store, now: Date.now, log: silentLog() })
     const second = reader.chunks.firstBlock(1)
     const entries = [second, 0, second, 0].map((position, atMs) => ({ position, atMs }))
-    await traces.record(reader, { bootId: 'a1', model: 'PC', entries })
+    await traces.record(reader, {
+      bootId: 'a1',
+      clientId: 'c1',
+      isConfirmed: true,
+      model: 'PC',
+      entries,
+    })
     const [kept] = await files.load(versionId)
     assert.deepEqual(kept?.entries, entries.slice(0, 2))
   })
@@ -105,8 +120,36 @@ describe('Traces', () => {
     const reader = await store.openVersion(versionId)
     const traces = new Traces({ files, store, now: Date.now, log: silentLog() })
     const entries = [1, 100, 2 ** 32 - 1].map((position) => ({ position, atMs: 0 }))
-    await traces.record(reader, { bootId: 'a1', model: 'PC', entries })
+    await traces.record(reader, {
+      bootId: 'a1',
+      clientId: 'c1',
+      isConfirmed: true,
+      model: 'PC',
+      entries,
+    })
     assert.deepEqual(await files.listVersions(), [])
+  })
+
+  it('are forgotten when told so, and the version is foreseen as a new one', async () => {
+    await using folder = await createTemporaryFolder()
+    const files = await FolderTraceFiles.open(folder.path, silentLog())
+    const store = new MemoryChunkStore()
+    const [before, version] = ['x', 'y'].map((seed) => store.add(blockImage(100, seed)))
+    assert.ok(before !== undefined && version !== undefined)
+    const root = { partition: 0, fsType: 'ext4', options: '' }
+    const traces = new Traces({ files, store, now: Date.now, log: silentLog() })
+    const boot = { bootId: 'a1', clientId: 'c1', isConfirmed: true, model: 'PC' }
+    const entries = [{ position: 0, atMs: 0 }]
+    for (const { versionId } of [before, version]) {
+      await traces.record(await store.openVersion(versionId), { ...boot, entries })
+    }
+    await traces.forget({ versionId: version.versionId, root }, [])
+    assert.equal(await traces.list(version.versionId), undefined)
+    await traces.forget({ versionId: version.versionId, root }, [
+      { versionId: before.versionId, root },
+    ])
+    assert.equal((await traces.list(version.versionId))?.source, 'carried')
+    assert.equal((await traces.list(before.versionId))?.source, 'recorded')
   })
 
   it('are swept with the version they are of', async () => {
@@ -116,7 +159,13 @@ describe('Traces', () => {
     const { versionId } = store.add(blockImage(100, 'x'))
     const reader = await store.openVersion(versionId)
     const traces = new Traces({ files, store, now: Date.now, log: silentLog() })
-    await traces.record(reader, { bootId: 'a1', model: 'PC', entries: [{ position: 0, atMs: 0 }] })
+    await traces.record(reader, {
+      bootId: 'a1',
+      clientId: 'c1',
+      isConfirmed: true,
+      model: 'PC',
+      entries: [{ position: 0, atMs: 0 }],
+    })
     await traces.sweep()
     assert.deepEqual(await files.listVersions(), [versionId])
     await store.removeVersion(versionId)

@@ -40,7 +40,13 @@ async function createSession(greeted: boolean) {
   const versionId = await core.addVDisk('debian', blockImage(40, 'fuzz'))
   const reader = await core.chunkStore.openVersion(versionId)
   const entries = [{ position: 0, atMs: 0 }]
-  await core.traces.record(reader, { bootId: 'a'.repeat(32), model: '', entries })
+  await core.traces.record(reader, {
+    bootId: 'a'.repeat(32),
+    clientId: 'c1',
+    isConfirmed: true,
+    model: '',
+    entries,
+  })
   const socket = new FakeSessionSocket()
   const session = new Session(socket, '192.0.2.1', {
     ...core,

@@ -315,7 +315,13 @@ async function traceBoot(core: TestCore, versionId: string): Promise<void> {
     reader.chunks.firstBlock(at),
   )
   const entries = positions.toReversed().map((position, at) => ({ position, atMs: at }))
-  await core.traces.record(reader, { bootId: 'e'.repeat(32), model: 'PC', entries })
+  await core.traces.record(reader, {
+    bootId: 'e'.repeat(32),
+    clientId: 'c1',
+    isConfirmed: true,
+    model: 'PC',
+    entries,
+  })
   await reader.close()
 }
 

@@ -9,6 +9,8 @@ const TRACE: BootTrace = {
   origin: 'carried',
   bootId: '0123456789abcdef',
   model: 'Größe GmbH Thin Client 5',
+  clientId: 'fedcba9876543210',
+  isConfirmed: true,
   recordedAtMs: 1_767_225_600_123,
   entries: [
     { position: 0, atMs: 0 },
@@ -17,7 +19,7 @@ const TRACE: BootTrace = {
   ],
 }
 
-const golden = readFileSync(new URL('../../../golden/trace/format-1.bin', import.meta.url))
+const golden = readFileSync(new URL('../../../golden/trace/format-2.bin', import.meta.url))
 
 describe('boot trace', () => {
   it('encodeBootTrace and decodeBootTrace agree with the golden file', () => {
