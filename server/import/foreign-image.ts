@@ -6,6 +6,8 @@
 import * as v from 'valibot'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
+import { VDISK_BYTES_MAX } from '#shared/manifest/tree-shape.ts'
+import { formatBytes } from '#shared/units.ts'
 import { refused } from './image-file.ts'
 import type { ForeignDriver } from './image-format.ts'
 import { exitOf, runTool, startTool, toolFailure } from './tool.ts'
@@ -51,6 +53,12 @@ export async function inspectForeign(
   const sizeBytes = info['virtual-size']
   if (sizeBytes === 0) {
     throw new BootwireError('IMAGE_EMPTY', `Cannot import "${image.name}": its disk has 0 bytes`)
+  }
+  if (sizeBytes > VDISK_BYTES_MAX) {
+    throw new BootwireError(
+      'INVALID_ARGUMENT',
+      `Cannot import "${image.name}": its disk has ${formatBytes(sizeBytes)}, expected at most ${formatBytes(VDISK_BYTES_MAX)}`,
+    )
   }
   // What it would take as qcow2, which holds no zeros, is what it takes as a sparse file.
   const measured = await run('measure', '--output=json', '-O', 'qcow2')

@@ -77,6 +77,10 @@ export async function importImage(
   const kernel = await takeKernel(content, root, deps, { warnings, signal })
   await mounted[Symbol.asyncDispose]()
   const committed = await store(image, deps.store, report, signal)
+  const { mendedChunks } = committed
+  if (mendedChunks > 0) {
+    warnings.push(`The store held ${mendedChunks} of its chunks damaged; they were stored anew`)
+  }
   return {
     committed,
     format: image.format,

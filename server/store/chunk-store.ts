@@ -65,6 +65,8 @@ export interface CommittedVersion {
   readonly storedBytes: number
   /** Stored bytes of chunks that were in the store already. */
   readonly sharedBytes: number
+  /** Chunks that were in the store, damaged, and were stored anew. */
+  readonly mendedChunks: number
 }
 
 export interface GarbageReport {

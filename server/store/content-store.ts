@@ -22,7 +22,8 @@ import type {
   VersionReader,
   VersionWriter,
 } from './chunk-store.ts'
-import { type Pack, PackSet } from './packs/pack.ts'
+import { type Pack } from './packs/pack.ts'
+import { PackSet } from './packs/pack-set.ts'
 import { isMissing } from './read-fully.ts'
 import { NODE_DISK, type StoreDisk } from './store-disk.ts'
 import { StoreLayout, VERSION_ID_PATTERN } from './store-layout.ts'

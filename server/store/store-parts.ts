@@ -1,6 +1,7 @@
 /** What garbage collection, check and repair work with. */
 import type { SignedRoot } from '#shared/manifest/version-root.ts'
-import type { Pack, PackSet } from './packs/pack.ts'
+import type { Pack } from './packs/pack.ts'
+import type { PackSet } from './packs/pack-set.ts'
 import type { StoreDisk } from './store-disk.ts'
 import type { StoreLayout } from './store-layout.ts'
 import type { VersionFolders } from './versions/version-folders.ts'

@@ -71,8 +71,12 @@ function again(known: VersionRecord, imported: NewVersion): VersionRecord {
 
 function versionRecord(imported: NewVersion, number: number, createdAtMs: number): VersionRecord {
   const { name, committed, root, osName, kernel } = imported
+  const { versionId, sizeBytes, storedBytes, sharedBytes } = committed
   return {
-    ...committed,
+    versionId,
+    sizeBytes,
+    storedBytes,
+    sharedBytes,
     vdisk: name,
     number,
     createdAtMs,

@@ -20,6 +20,7 @@ export const FAN_OUT = 256
 
 /** Blocks are numbered by 32 bits: 16 TiB. */
 export const VDISK_BLOCKS_MAX: number = 2 ** 32
+export const VDISK_BYTES_MAX: number = VDISK_BLOCKS_MAX * BLOCK_BYTES
 
 /** A tree over 16 TiB has 1,048,576 leaves: levels 1 to 4. */
 export const LEVEL_MAX = 4

@@ -16,7 +16,7 @@ import { createPublicKey, hash, sign, verify } from 'node:crypto'
 import { type CutParameters, EVEN_GRID } from '#shared/chunk/chunk-cutting.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { HASH_BYTES } from './content-hash.ts'
-import { BLOCK_BYTES, FAN_OUT, SPAN_BLOCKS, VDISK_BLOCKS_MAX } from './tree-shape.ts'
+import { FAN_OUT, SPAN_BLOCKS, VDISK_BYTES_MAX } from './tree-shape.ts'
 
 export const ROOT_RECORD_BYTES = 64
 const MAGIC = new TextEncoder().encode('bwroot01')
@@ -58,7 +58,7 @@ export function decodeVersionRoot(record: Uint8Array): VersionRoot {
   }
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength)
   const sizeBytes = Number(view.getBigUint64(8))
-  if (sizeBytes === 0 || sizeBytes > VDISK_BLOCKS_MAX * BLOCK_BYTES) {
+  if (sizeBytes === 0 || sizeBytes > VDISK_BYTES_MAX) {
     throw invalid(`the vDisk has ${sizeBytes} bytes`)
   }
   if (view.getUint16(16) !== SPAN_BLOCKS || view.getUint16(18) !== FAN_OUT) {

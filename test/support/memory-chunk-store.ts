@@ -63,7 +63,7 @@ export class MemoryChunkStore implements ChunkStore {
     const versionId = versionIdOf(record)
     this.#versions.set(versionId, { image, signedRoot: this.#sign(record), chunks, nodes })
     const storedBytes = chunks.totalBytes
-    return { versionId, sizeBytes: image.length, storedBytes, sharedBytes: 0 }
+    return { versionId, sizeBytes: image.length, storedBytes, sharedBytes: 0, mendedChunks: 0 }
   }
 
   async createVersion(): Promise<VersionWriter> {

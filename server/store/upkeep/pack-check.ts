@@ -2,9 +2,10 @@
 import { open, stat } from 'node:fs/promises'
 import { BootwireError } from '#shared/errors.ts'
 import type { CheckOptions } from '../chunk-store.ts'
-import type { Pack, PackSet } from '../packs/pack.ts'
+import type { Pack } from '../packs/pack.ts'
 import { IndexEntries, PACK_HEADER_BYTES, packHeaderFault } from '../packs/pack-format.ts'
 import { scanPack } from '../packs/pack-scan.ts'
+import type { PackSet } from '../packs/pack-set.ts'
 import { isMissing, readFully } from '../read-fully.ts'
 import type { SpanPool } from '../writing/span-pool.ts'
 

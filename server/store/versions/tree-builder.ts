@@ -19,6 +19,10 @@ export class TreeBuilder {
     this.#leafHashes.push(hash)
   }
 
+  addZeroLeaves(count: number): void {
+    for (let left = count; left > 0; left -= 1) this.#leafHashes.push(ZERO_HASH)
+  }
+
   get leafCount(): number {
     return this.#leafHashes.length
   }

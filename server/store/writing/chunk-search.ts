@@ -1,8 +1,9 @@
 /** Finds chunks by their hash in the index of an import's session, and proves them. */
 import { crc32 } from 'node:zlib'
 import { readUpTo } from '../checked-read.ts'
-import type { Pack, PackSet } from '../packs/pack.ts'
+import type { Pack } from '../packs/pack.ts'
 import { CHUNK_HEADER_BYTES, RECORD_BYTES_MAX, readChunkHeader } from '../packs/pack-format.ts'
+import type { PackSet } from '../packs/pack-set.ts'
 import type { Place } from '../versions/place-table.ts'
 import type { ImportSession } from './import-session.ts'
 

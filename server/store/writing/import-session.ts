@@ -7,8 +7,9 @@
  */
 
 import { ChunkIndex } from '../packs/chunk-index.ts'
-import type { Pack, PackSet } from '../packs/pack.ts'
+import type { Pack } from '../packs/pack.ts'
 import type { IndexEntries } from '../packs/pack-format.ts'
+import type { PackSet } from '../packs/pack-set.ts'
 import type { Place } from '../versions/place-table.ts'
 import { SpanPool } from './span-pool.ts'
 

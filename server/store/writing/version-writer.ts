@@ -7,16 +7,13 @@ import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import { ZERO_HASH } from '#shared/manifest/content-hash.ts'
 import { LEAF_LEVEL } from '#shared/manifest/leaf-node.ts'
-import {
-  BLOCK_BYTES,
-  bytesOfBlocks,
-  SPAN_BLOCKS,
-  VDISK_BLOCKS_MAX,
-} from '#shared/manifest/tree-shape.ts'
+import { bytesOfBlocks, SPAN_BLOCKS, VDISK_BYTES_MAX } from '#shared/manifest/tree-shape.ts'
 import { CUT_TODAY, encodeVersionRoot, versionIdOf } from '#shared/manifest/version-root.ts'
+import { formatBytes } from '#shared/units.ts'
 import type { CommittedVersion, VersionWriter } from '../chunk-store.ts'
-import type { Pack, PackSet } from '../packs/pack.ts'
+import type { Pack } from '../packs/pack.ts'
 import { PACK_BYTES_MAX, type PackedChunk } from '../packs/pack-format.ts'
+import type { PackSet } from '../packs/pack-set.ts'
 import type { PackWriter } from '../packs/pack-writer.ts'
 import type { NewFile } from '../store-disk.ts'
 import { NodesWriter } from '../versions/nodes-file.ts'
@@ -25,8 +22,6 @@ import { TreeBuilder } from '../versions/tree-builder.ts'
 import type { ImportSession, ReplacedChunk } from './import-session.ts'
 import { type ImportedSpan, SpanImport } from './span-import.ts'
 import { SPAN_BYTES } from './span-pool.ts'
-
-const VDISK_BYTES_MAX = VDISK_BLOCKS_MAX * BLOCK_BYTES
 
 /** A version whose data is durable, ready to be made visible. */
 export interface FinishedVersion {
@@ -87,6 +82,12 @@ export class ImportWriter implements VersionWriter {
   async appendZeros(lengthBytes: number): Promise<void> {
     this.#assertOpen(lengthBytes)
     for (let left = lengthBytes; left > 0; ) {
+      const wholeSpans = this.#filledBytes > 0 ? 0 : Math.floor(left / SPAN_BYTES)
+      if (wholeSpans > 0) {
+        this.#addZeroSpans(wholeSpans)
+        left -= wholeSpans * SPAN_BYTES
+        continue
+      }
       const part = Math.min(left, SPAN_BYTES - this.#filledBytes)
       if (this.#memory !== undefined) {
         new Uint8Array(this.#memory, this.#filledBytes, part).fill(0)
@@ -103,9 +104,14 @@ export class ImportWriter implements VersionWriter {
       const finished = await this.#finish()
       await this.#options.publish(finished, this.#held)
       this.#state = 'committed'
-      const { versionId, sizeBytes, places } = finished
-      const storedBytes = places.totalStoredBytes
-      return { versionId, sizeBytes, storedBytes, sharedBytes: this.#sharedBytes }
+      const { versionId, sizeBytes, places, replaced } = finished
+      return {
+        versionId,
+        sizeBytes,
+        storedBytes: places.totalStoredBytes,
+        sharedBytes: this.#sharedBytes,
+        mendedChunks: replaced.length,
+      }
     } finally {
       await this.#end()
     }
@@ -159,6 +165,13 @@ export class ImportWriter implements VersionWriter {
     this.#filledBytes += lengthBytes
     this.#sizeBytes += lengthBytes
     if (this.#filledBytes === SPAN_BYTES) await this.#submit()
+  }
+
+  /** All at once: an empty disk of terabytes has many. */
+  #addZeroSpans(count: number): void {
+    this.#sizeBytes += count * SPAN_BYTES
+    this.#spans += count
+    this.#lastPlaced = this.#lastPlaced.then(() => this.#tree.addZeroLeaves(count))
   }
 
   async #submit(): Promise<void> {
@@ -248,6 +261,9 @@ export class ImportWriter implements VersionWriter {
     invariant(this.#state === 'open', `the version is ${this.#state}`)
     this.#throwFailure()
     if (this.#sizeBytes + lengthBytes <= VDISK_BYTES_MAX) return
-    throw new BootwireError('INVALID_ARGUMENT', 'Cannot store an image of more than 16 TiB')
+    throw new BootwireError(
+      'INVALID_ARGUMENT',
+      `Cannot store an image of more than ${formatBytes(VDISK_BYTES_MAX)}`,
+    )
   }
 }
