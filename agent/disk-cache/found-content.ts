@@ -1,5 +1,5 @@
 /** What is on a disk or partition that is to be a cache: nothing, or something somebody may want. */
-import { KiB, MiB } from '#shared/units.ts'
+import { GiB, KiB, MiB } from '#shared/units.ts'
 
 interface Signature {
   readonly name: string
@@ -33,7 +33,10 @@ const SIGNATURES: readonly Signature[] = [
 
 /** Whoever keeps something keeps a piece of it here: labels, superblocks, tables and their backups. */
 const EDGE_BYTES: number = MiB
-const PROBES = 64
+/** Up to this all is read, in seconds. Reading a terabyte takes hours: of larger disks, samples. */
+const WHOLE_BYTES_MAX: number = GiB
+/** Ten seconds on a disk with heads. What lies in one run of a thousandth of the disk is met for sure. */
+const PROBES = 1024
 const PROBE_BYTES: number = 4 * KiB
 
 /** Returns what it is in words; undefined for nothing. @throws what `read` throws */
@@ -50,13 +53,24 @@ export async function findContent(
   if (!isZero(head)) return 'data at its beginning'
   if (!isZero(await read(sizeBytes - edge, edge))) return 'data at its end'
   // A disk whose table was lost still has its files.
-  for (let probe = 1; probe < PROBES; probe += 1) {
-    const offset = Math.floor(((sizeBytes / PROBES) * probe) / PROBE_BYTES) * PROBE_BYTES
-    if (!isZero(await read(offset, Math.min(PROBE_BYTES, sizeBytes - offset)))) return 'data'
+  for (const { offset, length } of placesToLookAt(sizeBytes)) {
+    if (!isZero(await read(offset, length))) return 'data'
   }
   return undefined
 }
 
+function* placesToLookAt(sizeBytes: number): Generator<{ offset: number; length: number }> {
+  const isWhole = sizeBytes <= WHOLE_BYTES_MAX
+  const step = isWhole ? EDGE_BYTES : sizeBytes / PROBES
+  const lengthMax = isWhole ? EDGE_BYTES : PROBE_BYTES
+  for (let at = 0; at < sizeBytes; at += step) {
+    const offset = Math.floor(at / PROBE_BYTES) * PROBE_BYTES
+    yield { offset, length: Math.min(lengthMax, sizeBytes - offset) }
+  }
+}
+
+const ZEROS = Buffer.alloc(EDGE_BYTES)
+
 function isZero(bytes: Buffer): boolean {
-  return bytes.every((byte) => byte === 0)
+  return ZEROS.subarray(0, bytes.length).equals(bytes)
 }
