@@ -237,8 +237,18 @@ describe('Fetcher', () => {
     const fixture = createFetcher()
     const { demand, transport, done, fetcher } = fixture
     learnLeaf(fixture, 0)
+    const chunk = fixture.version.chunkAt(200)
+    invariant(chunk !== undefined, 'a chunk')
+    // Well-formed and as long as it should be: only the hash tells.
+    const oneBitOff = ({ header }: StoredObject): StoredObject => {
+      const payload = Buffer.from(fixture.version.rawChunk(chunk))
+      payload[payload.length >> 1] = (payload[payload.length >> 1] ?? 0) ^ 1
+      const { length } = payload
+      const encoding = CHUNK_ENCODING.raw
+      return { header: { ...header, encoding, rawBytes: length, storedBytes: length }, payload }
+    }
     demand(200)
-    for (const change of [noise, unreadable, noise]) {
+    for (const change of [noise, unreadable, oneBitOff, noise]) {
       await eventually('it is asked for', () => transport.pending.length === 1)
       transport.answerWith(0, change)
     }
@@ -246,7 +256,7 @@ describe('Fetcher', () => {
     await eventually('it is asked for', () => transport.pending.length === 1)
     transport.answerAll()
     assert.deepEqual(done, ['200-201'])
-    assert.equal(fetcher.stats().objectsCorrupt, 3)
+    assert.equal(fetcher.stats().objectsCorrupt, 4)
   })
 
   it('a node that comes wrong lets nothing below it in, and is asked for again', async () => {
