@@ -48,7 +48,7 @@ export const ERROR_KINDS = {
   ),
   PERMISSION_DENIED: kind(
     'BW-E110',
-    'Run the command as the user that owns the server, or through sudo',
+    'Do it as a user who may: who owns the server or the file, or root (sudo)',
   ),
   // 2xx: images and vDisks
   IMAGE_MISSING: kind(

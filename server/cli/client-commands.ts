@@ -61,7 +61,8 @@ function listCommand(cli: Cli, terminal: Terminal): Cli {
     async (options) => {
       const all = await adminClient(options).ask<ClientView[]>('GET', '/clients')
       const shown = options.pending ? all.filter(({ state }) => state === 'pending') : all
-      answer(terminal, options.json, shown, formatClients)
+      const none = all.length === 0 ? 'No clients yet' : 'No client waits for approval'
+      answer(terminal, options.json, shown, (clients) => formatClients(clients, none))
     },
   )
 }
@@ -209,8 +210,8 @@ async function act(
   return await adminClient(options).ask<ClientView>('POST', path, body ?? {})
 }
 
-function formatClients(clients: readonly ClientView[]): string {
-  if (clients.length === 0) return 'No clients yet\n'
+function formatClients(clients: readonly ClientView[], none: string): string {
+  if (clients.length === 0) return `${none}\n`
   return formatTable(
     ['HOSTNAME', 'ID', 'STATE', 'CONNECTION', 'MAC', 'ADDRESS', 'LAST SEEN', 'VDISKS'],
     clients.map((client) => [

@@ -73,7 +73,16 @@ async function exportVDisk(options: ExportOptions, terminal: Terminal): Promise<
   })
 }
 
+/** A name that promises another format than what would be in it. */
+const FOREIGN_NAME = /\.(?<format>qcow2?|vmdk|vdi|vhdx?)$/i
+
 async function openTarget({ file, force }: ExportOptions): Promise<ExportTarget> {
+  const format = FOREIGN_NAME.exec(file)?.groups?.['format']
+  if (format !== undefined) {
+    throw new UsageError(
+      `Expected a name for a raw disk image, not one that ends with .${format}. Export to a raw image and make of it what you need with "qemu-img convert"`,
+    )
+  }
   if (file !== STDIO) return await openExportTarget(callerPath(file), { force })
   if (process.stdout.isTTY) throw new UsageError('Expected standard output to be a file or a pipe')
   return streamTarget(process.stdout)

@@ -146,7 +146,7 @@ export function formatImported(result: ImportResult, seconds: number): string {
   const { vdisk, number, sizeBytes, storedBytes, sharedBytes } = version
   if (outcome === 'unchanged') {
     const when = formatTime(version.createdAtMs)
-    return `Nothing changed: this image is ${vdisk}@${number} already, imported ${when}\n${nextBoots(result)}`
+    return `This image is ${vdisk}@${number} already, imported ${when}\n${nextBoots(result)}`
   }
   const head = {
     created: `vDisk ${vdisk}, imported in ${formatDuration(seconds)}`,

@@ -113,7 +113,9 @@ async function importWhole(image: string): Promise<void> {
 
 /** On the disk: what is stored is made durable. */
 async function createFolder(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await mkdtemp(join(CACHE_FOLDER, 'bench', 'import-'))
+  const parent = join(CACHE_FOLDER, 'bench')
+  await mkdir(parent, { recursive: true })
+  const path = await mkdtemp(join(parent, 'import-'))
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }
 

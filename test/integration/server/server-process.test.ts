@@ -102,7 +102,7 @@ describe('bootwire', TIMEOUT, () => {
     assert.match(server.log(), /warn .*no vDisk "one"/)
     await server.run('vdisk', 'import', image, '--kernel-optional')
     const again = await server.run('vdisk', 'import', image, '--kernel-optional')
-    assert.match(again.stdout, /^Nothing changed: this image is one@1 already/)
+    assert.match(again.stdout, /^This image is one@1 already/)
     const agent = await TestAgent.connect(server.tlsPort)
     agent.say(hello())
     await agent.nextMessage('identity')

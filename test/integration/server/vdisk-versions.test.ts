@@ -132,7 +132,7 @@ describe('versions of a vDisk', TIMEOUT, () => {
   it('get numbers of their own when several are imported at once, none twice', async () => {
     const results = await Promise.all([importIt(1), importIt(2, '--promote'), importIt(0)])
     for (const { status, stderr } of results) assert.equal(status, 0, stderr)
-    assert.match(results[2].stdout, /^Nothing changed: this image is os@1 already/)
+    assert.match(results[2].stdout, /^This image is os@1 already/)
     assert.match(await state(), /^1 (3\* 4|3 4\*)$/)
     const table = await server.run('vdisk', 'versions', 'os')
     assert.match(table.stdout, /^NUMBER +ID +IMPORTED +SIZE +STORED +SHARED +SYSTEM/)
@@ -197,6 +197,8 @@ describe('versions of a vDisk', TIMEOUT, () => {
     assert.equal(shown.status, 0, shown.stderr)
     assert.match(shown.stdout, /^Boot of os@\d\n {2}source/)
     assert.match(await readFile(svg, 'utf8'), /^<svg /)
+    const forgotten = await server.json<TraceView>('vdisk', 'trace', 'os@1', '--forget')
+    assert.equal(forgotten.number, 1)
   })
 
   it('are checked, and damage is an exit status', async () => {
@@ -280,7 +282,7 @@ describe('an import', TIMEOUT, () => {
     const writing = run('sh', ['-c', 'cat "$1" >"$2"', 'sh', image, fifo])
     const again = await server.run('vdisk', 'import', fifo, '--name', 'x', '--kernel-optional')
     await writing
-    assert.match(again.stdout, /^Nothing changed: this image is x@1/)
+    assert.match(again.stdout, /^This image is x@1/)
     const empty = server.start('vdisk', 'import', '-', '--name', 'y')
     empty.child.stdin.end()
     assert.match(

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { formatBytes, GiB, KiB, MiB } from '#shared/units.ts'
+import { formatBytes, GiB, KiB, MiB, TiB } from '#shared/units.ts'
 
 it('formatBytes takes the largest unit that the count reaches', () => {
-  const texts = [0, 1023, KiB, 1536, MiB, 17.7 * MiB, GiB, 1.25 * GiB, 8192 * GiB].map(formatBytes)
+  const texts = [0, 1023, KiB, 1536, MiB, 17.7 * MiB, GiB, 1.25 * GiB, 1023 * GiB, 16 * TiB].map(
+    formatBytes,
+  )
   assert.deepEqual(texts, [
     '0 B',
     '1023 B',
@@ -13,6 +15,7 @@ it('formatBytes takes the largest unit that the count reaches', () => {
     '17.7 MiB',
     '1.00 GiB',
     '1.25 GiB',
-    '8192.00 GiB',
+    '1023.00 GiB',
+    '16.00 TiB',
   ])
 })

@@ -56,7 +56,7 @@ describe('formatImported()', () => {
 
   it('says so when nothing changed, or only what was found', () => {
     const same = formatImported(imported({ outcome: 'unchanged' }), 1)
-    assert.match(same, /^Nothing changed: this image is debian@2 already, imported 19\d\d-/)
+    assert.match(same, /^This image is debian@2 already, imported 19\d\d-/)
     assert.match(same, /bootwire vdisk promote debian 2\n$/)
     const promoted = { ...version, isInProduction: true }
     const now = formatImported(imported({ outcome: 'updated', version: promoted }), 1)
