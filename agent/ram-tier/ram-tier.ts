@@ -21,7 +21,7 @@ import { invariant } from '#shared/invariant.ts'
 import { BLOCK_BYTES, vdiskBlocks } from '#shared/manifest/tree-shape.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { CHUNK_BYTES_MAX } from '#shared/wire/limits.ts'
-import { monotonicMs } from './read-clock.ts'
+import { monotonicMs, ReadClock } from './read-clock.ts'
 import { createReaderEpochs, NO_EPOCH, ReaderEpochs } from './reader-epochs.ts'
 
 export const RAM_TIER_BYTES_DEFAULT: number = 64 * MiB
@@ -84,6 +84,7 @@ export class RamTier {
 
   readonly #index: Int32Array<SharedArrayBuffer>
   readonly #marks: Uint32Array<SharedArrayBuffer>
+  readonly #clock: ReadClock
   readonly #frames: Buffer<SharedArrayBuffer>
   readonly #frameCount: number
   readonly #epochs: ReaderEpochs
@@ -115,6 +116,7 @@ export class RamTier {
     }
     this.#index = new Int32Array(this.memory.index)
     this.#marks = new Uint32Array(this.memory.marks)
+    this.#clock = new ReadClock(this.memory.beganAtMs)
     this.#frames = Buffer.from(this.memory.frames)
     this.#epochs = epochs ?? new ReaderEpochs(this.memory.epochs)
     this.#runLength = new Int32Array(this.#frameCount)
@@ -215,7 +217,10 @@ export class RamTier {
     return this.#index[block] !== FRAME_ABSENT
   }
 
-  /** Copies the range into the target and returns true, or returns false when a block is not here. */
+  /**
+   * Copies the range into the target and returns true, or returns false when a block is not here. Counts
+   * as a read of it.
+   */
   copyTo(target: Uint8Array, offsetBytes: number, lengthBytes: number): boolean {
     const firstBlock = Math.floor(offsetBytes / BLOCK_BYTES)
     const endBlock = Math.ceil((offsetBytes + lengthBytes) / BLOCK_BYTES)
@@ -234,7 +239,9 @@ export class RamTier {
       target.fill(0, at, at + length)
       return
     }
-    const begin = (place - FRAME_BASE) * BLOCK_BYTES + offset
+    const frame = place - FRAME_BASE
+    if (this.#marks[frame] === 0) this.#marks[frame] = this.#clock.now()
+    const begin = frame * BLOCK_BYTES + offset
     this.#frames.copy(target, at, begin, begin + length)
   }
 

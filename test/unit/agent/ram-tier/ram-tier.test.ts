@@ -143,6 +143,19 @@ describe('RamTier', () => {
     assert.ok(target.equals(Buffer.alloc(target.length, 0xee)))
   })
 
+  it('copyTo counts as a read: what it has copied is told, and guarded no longer', () => {
+    const tier = create()
+    const told: number[] = []
+    tier.onFirstRead((firstBlock) => told.push(firstBlock))
+    insert(tier, 0, 'guarded')
+    insert(tier, 1, 'guarded')
+    const guardedBytes = tier.guardedBytes
+    assert.ok(tier.copyTo(Buffer.alloc(BLOCK_BYTES), 0, BLOCK_BYTES))
+    tier.harvest()
+    assert.deepEqual(told, [0])
+    assert.equal(tier.guardedBytes, guardedBytes / 2)
+  })
+
   it('a chunk that was canceled is room for the next', () => {
     const tier = create()
     const room = tier.reserve(CHUNK_BYTES)
