@@ -21,6 +21,8 @@ export interface BlockDemandParts {
   readonly diskCache: DiskCache | undefined
   /** A chunk is read, maybe not for the first time. */
   readonly onRead: (firstBlock: number, atMs: number, how: FirstRead) => void
+  /** A chunk is waited for that is not on its way yet: it may be soon. */
+  readonly hasten: (firstBlock: number) => void
 }
 
 export class BlockDemand {
@@ -66,7 +68,7 @@ export class BlockDemand {
   }
 
   #addChunk(place: ChunkPlace, wait: BlockWait): void {
-    const { tier, fetches, onRead } = this.#parts
+    const { tier, fetches, onRead, hasten } = this.#parts
     const { firstBlock, blocks } = place
     if (tier.has(firstBlock)) return tell(wait, firstBlock, blocks)
     const present = fetches.get(CHUNK_LEVEL, firstBlock)
@@ -76,6 +78,7 @@ export class BlockDemand {
       return fetches.raise(present, PRIORITY.demand)
     }
     const name = { level: CHUNK_LEVEL, position: firstBlock }
+    hasten(firstBlock)
     const fetch = createFetch(name, PRIORITY.demand, { place })
     fetch.waits.push(wait)
     fetches.begin(fetch)

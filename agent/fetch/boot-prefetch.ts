@@ -31,9 +31,14 @@ export interface BootPrefetchParts extends EntryWaysParts {
 
 /** Of the RAM tier; the rest is for what is read on demand. */
 const LEAD_SHARE = 0.75
-/** Small grants cost frames and system calls: a part of the window at a time. */
-const GRANT_SHARE = 1 / 8
-const GRANT_BYTES_MIN: number = 16 * KiB
+/**
+ * Grants cost both ends a frame and what it causes to be written, some 50 µs: a part of the window at a
+ * time, five chunks or more.
+ */
+const GRANT_SHARE = 1 / 4
+const GRANT_BYTES_MIN: number = 64 * KiB
+/** Of the window: what may come before a chunk that somebody waits for, lest each is asked for by itself. */
+const HASTE_SHARE = 1 / 2
 /** Read from the local disk at a time: a demand read waits no longer than it takes to prove these. */
 const LOCAL_BYTES_MAX: number = MiB
 
@@ -46,6 +51,8 @@ export class BootPrefetch {
   /** What is done stays so when the list comes again on another connection. */
   readonly #doneKeys = new Set<number>()
   #rangesGranted: PushRange[] = []
+  /** Granted, and to be told with the next frame. */
+  #hastened: PushRange[] = []
   #next = 0
   #nextNode = 0
   #isWarm = false
@@ -98,13 +105,34 @@ export class BootPrefetch {
     this.#forgetListWhenOver()
   }
 
+  /**
+   * Somebody waits for a chunk that the list names a little farther on: it is let come by push, with all
+   * before it. A busy machine reads many such at a time; asked for one by one, each would cost both ends a
+   * frame. Nothing happens where it is far.
+   */
+  hasten(firstBlock: number, nowMs: number): void {
+    const index = this.#indexes.get(objectKey(CHUNK_LEVEL, firstBlock))
+    if (!this.#mayGrant || index === undefined || index < this.#next) return
+    if (!this.#isNear(index)) return
+    for (; this.#next <= index; this.#next += 1) {
+      const entry = this.#entries[this.#next]
+      if (entry === undefined || !this.#isWaiting(this.#next, entry)) continue
+      const way = this.#ways.of(entry, this.#isWarm)
+      if (way.kind === 'none') this.#finish(entry)
+      else if (way.kind !== 'push' || !this.#hasLead(way.rawBytes)) return
+      else this.#grant(this.#next, entry, way.rawBytes, nowMs, this.#hastened)
+    }
+  }
+
   /** Goes on as far as it may. */
   advance(nowMs: number): void {
-    if (!this.isActive) return
     while (this.#isRangeOver(this.#rangesGranted[0])) this.#rangesGranted.shift()
-    const ranges: PushRange[] = []
-    if (this.#isWarm) this.#advanceNodes(nowMs, ranges)
-    this.#advanceList(nowMs, ranges)
+    const ranges = this.#hastened
+    this.#hastened = []
+    if (this.isActive) {
+      if (this.#isWarm) this.#advanceNodes(nowMs, ranges)
+      this.#advanceList(nowMs, ranges)
+    }
     if (ranges.length === 0) return
     this.#rangesGranted.push(...ranges)
     this.#parts.push(ranges)
@@ -153,7 +181,7 @@ export class BootPrefetch {
 
   /** Returns false when it must wait, and all behind it. */
   #take(index: number, entry: BootListEntry, nowMs: number, ranges: PushRange[]): boolean {
-    const { grants, leafPaths } = this.#parts
+    const { leafPaths } = this.#parts
     const way = this.#ways.of(entry, this.#isWarm)
     switch (way.kind) {
       case 'none':
@@ -169,10 +197,30 @@ export class BootPrefetch {
         return true
       case 'push':
         if (!this.#mayPush(entry, nowMs, ranges) || !this.#hasLead(way.rawBytes)) return false
-        grants.grant(entry, way.rawBytes, nowMs)
-        addToRanges(ranges, index)
+        this.#grant(index, entry, way.rawBytes, nowMs, ranges)
         return true
     }
+  }
+
+  #grant(
+    index: number,
+    entry: BootListEntry,
+    rawBytes: number,
+    nowMs: number,
+    ranges: PushRange[],
+  ): void {
+    this.#parts.grants.grant(entry, rawBytes, nowMs)
+    addToRanges(ranges, index)
+  }
+
+  #isNear(index: number): boolean {
+    let leftBytes = this.#parts.load.window.bytes * HASTE_SHARE
+    for (let at = this.#next; at < index && leftBytes >= 0; at += 1) {
+      const entry = this.#entries[at]
+      if (entry !== undefined && this.#isWaiting(at, entry)) leftBytes -= entry.storedBytes
+    }
+    const isRoomForRanges = this.#rangesGranted.length + this.#hastened.length < PUSH_RANGES_MAX / 2
+    return leftBytes >= 0 && isRoomForRanges
   }
 
   #readLocal(entry: BootListEntry, place: ChunkPlace | undefined): void {
@@ -236,6 +284,7 @@ export class BootPrefetch {
     const { grants, fetches } = this.#parts
     for (const entry of grants.clear()) fetches.notComing(entry)
     this.#rangesGranted = []
+    this.#hastened = []
     this.#next = 0
     this.#nextNode = 0
   }

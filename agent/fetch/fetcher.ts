@@ -136,7 +136,11 @@ export class Fetcher implements ObjectListener {
       mayGuard: () => !this.#prefetch.isOver,
       onRoom: pump,
     })
-    this.#demand = new BlockDemand({ ...below, onRead: (...read) => this.#wasRead(...read) })
+    this.#demand = new BlockDemand({
+      ...below,
+      onRead: (...read) => this.#wasRead(...read),
+      hasten: (firstBlock) => this.#prefetch.hasten(firstBlock, performance.now()),
+    })
     this.#readahead = new BlockReadahead({
       ...below,
       isForeseen: (firstBlock) => this.#prefetch.lists(firstBlock),

@@ -205,6 +205,23 @@ describe('the boot list', () => {
     assert.deepEqual(Object.values(fetcher.unfinished), [0, 0, 0, 0])
   })
 
+  it('a demand read a little behind what is granted is let come by push, with all before it', () => {
+    const fixture = create()
+    const { transport, demand, done } = fixture
+    for (let came = 0; came < 5; came += 1) transport.answer()
+    const next = Math.max(...transport.pushes.map(({ end }) => end))
+    const wanted = list[next + 2]
+    invariant(wanted?.level === CHUNK_LEVEL, 'a chunk of a span whose leaf is here')
+    const pushesBefore = transport.pushes.length
+    demand(wanted.position)
+    assert.deepEqual(transport.requests, [])
+    assert.equal(transport.pushes.length, pushesBefore + 1)
+    assert.equal(transport.pushes.at(-1)?.begin, next)
+    assert.ok((transport.pushes.at(-1)?.end ?? 0) >= next + 3)
+    transport.answerAll()
+    assert.ok(done.includes(`${wanted.position}-${wanted.position + 1}`))
+  })
+
   it('what is not granted yet is asked for at once, and counted as missed', () => {
     const fixture = create()
     const { transport, demand, done, fetcher } = fixture
