@@ -20,12 +20,12 @@ export interface CutParameters {
   readonly zeroRunBlocks: number
 }
 
-/** Mean of 37 KiB. */
+/** Mean of 36 KiB. */
 export const EVEN_GRID: CutParameters = {
-  minBlocks: 4,
+  minBlocks: 2,
   rareUntilBlocks: 8,
-  rareOneIn: 24,
-  oneIn: 3,
+  rareOneIn: 16,
+  oneIn: 4,
   maxBlocks: 32,
   zeroRunBlocks: 4,
 }

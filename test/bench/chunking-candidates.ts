@@ -31,7 +31,7 @@ export const CANDIDATES: readonly Candidate[] = [
   ours('grid 35 KiB', gridCut({ minBytes: GRID_MIN_BYTES, oneIn: 8 }), 'full'),
   ours('grid 20 KiB', gridCut({ minBytes: GRID_MIN_BYTES, oneIn: 4 }), 'full'),
   ours('even grid 70 KiB', evenGridCut(64 * KiB, 48, 6)),
-  { name: 'even grid 37 KiB', isPeer: false, deltas: 'always', cut: asImport },
+  { name: 'even grid 36 KiB', isPeer: false, deltas: 'always', cut: asImport },
   ours('even grid 24 KiB', evenGridCut(20 * KiB, 16, 2)),
 ]
 

@@ -2,6 +2,7 @@
  * npm run bench -- storm: many clients boot at once from one server. See README.md.
  *
  *   --full         desktop too, and more rounds
+ *   --clients N    only so many
  *   --json         one JSON object on the last line
  */
 import { setTimeout } from 'node:timers/promises'
@@ -58,6 +59,7 @@ const { values: options } = parseArgs({
   options: {
     full: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    clients: { type: 'string' },
   },
 })
 
@@ -69,7 +71,7 @@ reportGoals('storm', goalsOf(), rows)
 
 async function measureSystem(system: BenchSystem): Promise<void> {
   await using site = await BenchSite.prepare(system)
-  if (system === 'minimal') bytesPerIdleClient = await measureIdleClients(site)
+  if (system === 'minimal' && !options.clients) bytesPerIdleClient = await measureIdleClients(site)
   const heads = [
     'clients',
     'served by',
@@ -82,7 +84,11 @@ async function measureSystem(system: BenchSystem): Promise<void> {
     'server MiB',
   ]
   say(`\n${system}\n| ${heads.join(' | ')} |\n${'|---'.repeat(heads.length)}|`)
-  for (const clients of CLIENTS) await measure(site, clients)
+  for (const clients of CLIENTS) {
+    if (options.clients === undefined || options.clients === String(clients)) {
+      await measure(site, clients)
+    }
+  }
 }
 
 async function measure(site: BenchSite, clients: number): Promise<void> {

@@ -464,9 +464,10 @@ describe('ContentStore', () => {
     assert.equal(versionId, 'b2a361452ffbd2542e1160cac30affe5fc8aa361f2e8ce5125dca358b5fd3fcb')
     const image = goldenImage()
     assert.deepEqual(await readBack(store, { versionId, sizeBytes: image.length }), image)
+    // It was cut with other parameters than are used today, which its root says.
     const again = await storeImage(store, image, MiB)
-    assert.equal(again.versionId, versionId)
-    assert.equal(again.sharedBytes, again.storedBytes, 'it is cut as it was')
+    assert.notEqual(again.versionId, versionId)
+    assert.deepEqual(await readBack(store, again), image)
     const { damages } = await check(store, 1, false)
     assert.deepEqual(
       damages.map(({ text }) => text.replace(versionId, 'V')),

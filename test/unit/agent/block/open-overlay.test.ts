@@ -51,7 +51,7 @@ describe('openOverlay', () => {
     const sizeBytes = BLOCKS_MAX * BLOCK_BYTES + SECTOR_BYTES
     await assert.rejects(createOverlay({ root: emptyRoot(sizeBytes), readOnly: true }), {
       code: 'VDISK_TOO_LARGE',
-      message: /expected at most 8192.00 GiB/,
+      message: /expected at most 8.00 TiB/,
     })
   })
 

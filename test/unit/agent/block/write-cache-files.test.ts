@@ -193,7 +193,7 @@ describe('openWriteCacheFiles', () => {
     const options = { folder, versionId: CACHE_VERSION_ID, limitBytes: BLOCK_BYTES, durable: false }
     // 1 TiB of entries.
     const sizeBytes = 2 ** 50
-    const expected = { code: 'CLIENT_MEMORY', message: /a vDisk of 1048576.00 GiB/ }
+    const expected = { code: 'CLIENT_MEMORY', message: /a vDisk of 1024.00 TiB/ }
     assert.throws(() => openWriteCacheFiles({ ...options, sizeBytes }), expected)
   })
 })

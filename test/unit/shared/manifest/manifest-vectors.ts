@@ -5,7 +5,7 @@
 import { contentHash, ZERO_HASH } from '#shared/manifest/content-hash.ts'
 import { encodeInner } from '#shared/manifest/inner-node.ts'
 import { type Extent, encodeLeaf } from '#shared/manifest/leaf-node.ts'
-import { CUT_TODAY, encodeVersionRoot, type VersionRoot } from '#shared/manifest/version-root.ts'
+import { encodeVersionRoot, type VersionRoot } from '#shared/manifest/version-root.ts'
 
 const hashOf = (text: string) => contentHash(Buffer.from(text))
 
@@ -24,7 +24,15 @@ export const INNER_HASHES: readonly Uint8Array[] = [hashOf('c'), ZERO_HASH, hash
 
 export const ROOT: VersionRoot = {
   sizeBytes: 0x0123_4567_8000,
-  cut: CUT_TODAY,
+  // Whatever is used today.
+  cut: {
+    minBlocks: 4,
+    rareUntilBlocks: 8,
+    rareOneIn: 24,
+    oneIn: 3,
+    maxBlocks: 32,
+    zeroRunBlocks: 4,
+  },
   rootHash: hashOf('e'),
 }
 
