@@ -174,11 +174,11 @@ export class Hydration {
     return this.#isComplete
   }
 
-  /** Returns false when it is of no use to go on. */
+  /** Returns false when it is of no use to go on. Leaf by leaf, so that nothing is fetched twice. */
   async #fillLeaf(chunks: readonly ChunkPlace[]): Promise<boolean> {
     const { cache } = this.#options
     const missingOf = (some: readonly ChunkPlace[]) => some.filter(({ hash }) => !cache.has(hash))
-    let missing = missingOf(chunks)
+    let missing = missingOf(eachOnce(chunks))
     for (;;) {
       if (!(await this.#fetchAll(missing))) return false
       const left = missingOf(missing)
@@ -284,4 +284,14 @@ function chunksOf(leaf: LeafNode | undefined, position: number): ChunkPlace[] {
     chunks.push({ firstBlock: position * SPAN_BLOCKS + firstBlock, blocks, hash })
   }
   return chunks
+}
+
+/** Of chunks with the same content the first: the disk has it once. */
+function eachOnce(chunks: readonly ChunkPlace[]): ChunkPlace[] {
+  const byHash = new Map<string, ChunkPlace>()
+  for (const chunk of chunks) {
+    const key = Buffer.from(chunk.hash).toString('latin1')
+    if (!byHash.has(key)) byHash.set(key, chunk)
+  }
+  return [...byHash.values()]
 }

@@ -8,13 +8,14 @@ import { Fetcher } from '#agent/fetch/fetcher.ts'
 import type { HydrationTimes } from '#agent/fetch/hydration.ts'
 import { RateLimit } from '#agent/fetch/rate-limit.ts'
 import { RAM_TIER_BYTES_MIN, RamTier } from '#agent/ram-tier/ram-tier.ts'
+import { MiB } from '#shared/units.ts'
 import { PRIORITY } from '#shared/wire/frame.ts'
 import type { Hydration as Setting } from '#shared/wire/messages.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { HonestTransport } from '#test/support/fake-object-transport.ts'
 import { MemoryDiskCache } from '#test/support/memory-disk-cache.ts'
 import { MemoryVersion } from '#test/support/memory-version.ts'
-import { imageOfSpans } from './fetch-fixture.ts'
+import { fillWithText, imageOfSpans } from './fetch-fixture.ts'
 
 const VERSION = new MemoryVersion(imageOfSpans())
 const VERSION_BYTES = VERSION.chunks.reduce((sum, chunk) => sum + chunk.hash.length, 0) * 1000
@@ -27,6 +28,7 @@ interface Options {
   readonly disk?: MemoryDiskCache
   readonly isThere?: boolean
   readonly times?: Partial<HydrationTimes>
+  readonly version?: MemoryVersion
 }
 
 describe('DiskCopy', () => {
@@ -35,13 +37,18 @@ describe('DiskCopy', () => {
     for (const end of ends.splice(0)) await end()
   })
 
-  async function create({ disk = new MemoryDiskCache(), isThere = true, times }: Options = {}) {
+  async function create({
+    disk = new MemoryDiskCache(),
+    isThere = true,
+    times,
+    version = VERSION,
+  }: Options = {}) {
     const diskCache = new LateDiskCache()
     if (isThere) await diskCache.join(disk)
-    const transport = new HonestTransport(VERSION)
+    const transport = new HonestTransport(version)
     const fetcher = new Fetcher({
-      root: VERSION.root,
-      tier: new RamTier(VERSION.sizeBytes, 16 * RAM_TIER_BYTES_MIN),
+      root: version.root,
+      tier: new RamTier(version.sizeBytes, 16 * RAM_TIER_BYTES_MIN),
       transport,
       diskCache,
       readahead: false,
@@ -105,6 +112,19 @@ describe('DiskCopy', () => {
       positions.sort((a, b) => a - b),
       lost.map(({ firstBlock }) => firstBlock),
     )
+  })
+
+  it('asks once for what the version has in many places', async () => {
+    const image = Buffer.alloc(8 * MiB)
+    fillWithText(image, 0, 2 * MiB)
+    image.copy(image, 4 * MiB, 0, 2 * MiB)
+    const version = new MemoryVersion(image)
+    const { fetcher, copy, complete, requested } = await create({ version })
+    copy.begin(fetcher.background, RUN)
+    await complete()
+    const contents = new Set(version.chunks.map(({ hash }) => Buffer.from(hash).toString('hex')))
+    assert.ok(contents.size < version.chunks.length * 0.6)
+    assert.equal(requested().filter(({ level }) => level === 0).length, contents.size)
   })
 
   it('does nothing while it is off, waits while it is paused, and goes on', async () => {
