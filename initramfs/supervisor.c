@@ -53,6 +53,10 @@ enum { QUICK_DEATH_MS = 2000, HOPELESS_DEATHS = 5 };
  * the machine usable. Where no device is attached only people wait, who read the screen. */
 enum { PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000, HOPELESS_PAUSE_MS = 5000 };
 
+/* An agent may promise to be heard of, so that one that hangs is ended like one that died. When it is
+ * late it has this much longer: it and this program may have been stopped together. */
+enum { SECOND_CHANCE_MS = 5000, LONGEST_PROMISE_SECONDS = 3600 };
+
 /* How long others may keep the device open at a detach; udev looks into it at every change. */
 enum { DETACH_TIMEOUT_MS = 5000, DETACH_STEP_MS = 10 };
 
@@ -75,6 +79,8 @@ static struct {
     int agent_end_fd;       /* a copy of the agent's; -1 when it was attached */
     int64_t started_ms;
     int64_t restart_ms;     /* when none runs, the time to start the next */
+    int64_t promise_ms;     /* by when it will be heard of; 0 when it has not promised */
+    bool is_late;
     unsigned restarts;
     unsigned quick_deaths;  /* in a row */
     char line[LINE_BYTES];
@@ -360,6 +366,19 @@ static struct result kexec(char *rest)
     return result;
 }
 
+/* Said every few seconds: the answer is not worth a line in the log. */
+static const char NOTED[] = "noted";
+
+static struct result promise(char *rest)
+{
+    uint64_t seconds;
+    if (!next_number(&rest, LONGEST_PROMISE_SECONDS, &seconds) || rest != NULL)
+        return (struct result){EINVAL, "expected SECONDS, at most 3600"};
+    agent.promise_ms = seconds == 0 ? 0 : now_ms() + (int64_t)seconds * 1000;
+    agent.is_late = false;
+    return (struct result){0, NOTED};
+}
+
 static struct result handle_request(char *line, size_t length)
 {
     if (strlen(line) != length) return (struct result){EINVAL, "a zero byte in the line"};
@@ -367,7 +386,8 @@ static struct result handle_request(char *line, size_t length)
     if (strcmp(request, "attach") == 0) return attach(line);
     if (strcmp(request, "detach") == 0) return detach(line);
     if (strcmp(request, "kexec") == 0) return kexec(line);
-    return (struct result){EINVAL, "expected attach, detach or kexec"};
+    if (strcmp(request, "alive") == 0) return promise(line);
+    return (struct result){EINVAL, "expected attach, detach, kexec or alive"};
 }
 
 /* An agent that lets its answers pile up loses the connection. */
@@ -380,6 +400,7 @@ static void answer(struct result result)
         snprintf(text, sizeof text, "error %d %s\n", result.error, result.text);
     if (send(agent.control_fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         close_fd(&agent.control_fd);
+    if (result.text == NOTED) return;
     text[strcspn(text, "\n")] = '\0';
     say("answered: %s", text);
 }
@@ -441,6 +462,7 @@ static void forget_sockets(void)
     close_fd(&agent.agent_end_fd);
     agent.line_bytes = 0;
     agent.line_is_too_long = false;
+    agent.promise_ms = 0;
 }
 
 static void start_agent(void)
@@ -497,12 +519,29 @@ static void bury_agent(void)
         pause_ms == HOPELESS_PAUSE_MS ? ": it does not stay up" : "");
 }
 
+/* Ends an agent that does not keep its promise. Returns how long to wait at most; -1 for ever. */
+static int watch_agent(void)
+{
+    if (agent.promise_ms == 0) return -1;
+    const int64_t left_ms = agent.promise_ms - now_ms();
+    if (left_ms > 0) return (int)left_ms;
+    if (!agent.is_late) {
+        agent.is_late = true;
+        agent.promise_ms = now_ms() + SECOND_CHANCE_MS;
+        return SECOND_CHANCE_MS;
+    }
+    say("the agent hangs: it was not heard of for longer than it had promised");
+    agent.promise_ms = 0;
+    kill(agent.pid, SIGKILL);
+    return -1;
+}
+
 _Noreturn static void supervise(int signal_fd)
 {
     static struct signalfd_siginfo received;
     for (;;) {
         if (agent.pid == 0 && now_ms() >= agent.restart_ms) start_agent();
-        const int64_t pause_ms = agent.pid > 0 ? -1 : agent.restart_ms - now_ms();
+        const int64_t pause_ms = agent.pid > 0 ? watch_agent() : agent.restart_ms - now_ms();
         struct pollfd waits[] = {{.fd = signal_fd, .events = POLLIN},
                                  {.fd = agent.control_fd, .events = POLLIN}};
         if (agent.pid == 0 && pause_ms <= 0) continue;

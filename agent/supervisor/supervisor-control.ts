@@ -18,6 +18,10 @@ export interface AttachOptions {
   readonly backendId: string
 }
 
+/** The main thread never stands still so long, also on a machine that is short of everything. */
+const PROMISE_SECONDS = 60
+const PROMISE_INTERVAL_MS = 5_000
+
 export class SupervisorControl {
   readonly #socket: Socket
   readonly #answers: AsyncIterator<string>
@@ -43,6 +47,14 @@ export class SupervisorControl {
   /** @throws {BootwireError} ATTACH_FAILED */
   async detach(index: number): Promise<void> {
     await this.#ask(`detach ${index}`, 'ATTACH_FAILED', `Cannot detach /dev/nbd${index}`)
+  }
+
+  /** From now on an agent whose main thread hangs for a minute is ended, and another one started. */
+  watchMe(): void {
+    const promise = () =>
+      this.#ask(`alive ${PROMISE_SECONDS}`, 'INTERNAL', 'Cannot be watched').catch(() => undefined)
+    void promise()
+    setInterval(() => void promise(), PROMISE_INTERVAL_MS).unref()
   }
 
   /** Starts another kernel; comes back only with an error. @throws {BootwireError} KEXEC_FAILED */

@@ -130,8 +130,8 @@ describe('bootwire-supervisor', TIMEOUT, () => {
 
   it('answers every line in its order, whatever is wrong with it', async () => {
     const requests: readonly [string, RegExp][] = [
-      ['', /^error 22 expected attach, detach or kexec$/],
-      ['reboot now', /^error 22 expected attach, detach or kexec$/],
+      ['', /^error 22 expected attach, detach, kexec or alive$/],
+      ['reboot now', /^error 22 expected attach, detach, kexec or alive$/],
       ['attach', /^error 22 expected the numbers/],
       ['attach 0 4096 4096', /^error 22 expected the numbers/],
       ['attach 0 4096 4096 1', /^error 22 expected a BACKEND_ID/],
@@ -149,6 +149,10 @@ describe('bootwire-supervisor', TIMEOUT, () => {
       ['detach', /^error 22 expected INDEX$/],
       ['detach 0 0', /^error 22 expected INDEX$/],
       ['detach 0', /^error 95 the kernel has no nbd netlink family/],
+      ['alive', /^error 22 expected SECONDS, at most 3600$/],
+      ['alive 3601', /^error 22 expected SECONDS/],
+      ['alive 1 2', /^error 22 expected SECONDS/],
+      ['alive 0', /^ok noted$/],
       ['kexec /a /b', /^error 22 expected KERNEL_PATH/],
       ['kexec /nowhere /dev/null quiet', /^error 2 the kernel cannot be opened$/],
       ['kexec /dev/null /nowhere quiet', /^error 2 the initrd cannot be opened$/],
@@ -174,6 +178,19 @@ describe('bootwire-supervisor', TIMEOUT, () => {
       }
     }
     assert.equal(await supervisor.exited, 0)
+  })
+
+  it('ends an agent that hangs, after its promise and a second chance, and starts another', async () => {
+    await using supervisor = await SupervisorProcess.runScript(`
+      if (restarts === 0) {
+        say('promised ' + await control.ask('alive 1'))
+        for (;;);
+      }
+      say('again ' + restarts)
+    `)
+    assert.equal(await supervisor.line(), 'promised ok noted')
+    assert.equal(await supervisor.line(), 'again 1')
+    assert.match(supervisor.stderr, /the agent hangs/)
   })
 
   it('sleeps when the agent has closed its control socket, and goes on', async () => {
