@@ -23,9 +23,15 @@ export function formatBoot(boot: BootRecord): string {
     boot.vdisk ?? 'no vDisk',
     formatEnd(boot),
     formatBytes(boot.wireBytes),
+    ...formatReconnects(boot),
   ]
   const notices = boot.notices.map(({ level, message }) => `    ${level}: ${printable(message)}\n`)
   return `  ${what.join('  ')}\n    ${formatTimeline(boot)}\n${notices.join('')}`
+}
+
+function formatReconnects({ reconnects = 0 }: BootRecord): string[] {
+  if (reconnects === 0) return []
+  return [`reconnected ${reconnects === 1 ? 'once' : `${reconnects} times`}`]
 }
 
 function secondsBetween(fromMs: number, toMs: number): string {

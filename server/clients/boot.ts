@@ -68,9 +68,15 @@ export class Boot {
 
   /** The agent is back: after a lost connection, a restart of the server, or kexec. */
   resumed(): void {
+    if (this.#record.end === 'lost') this.reconnected()
     const { endedAtMs: _, ...rest } = this.#record
     this.#record = { ...rest, end: 'running' }
     this.#changed()
+  }
+
+  /** The agent has another connection in place of one that was lost. */
+  reconnected(): void {
+    this.#update({ reconnects: (this.#record.reconnects ?? 0) + 1 })
   }
 
   #update(fields: Partial<BootRecord>): void {

@@ -99,6 +99,8 @@ export interface BootRecord {
   /** How it ended: clean (with what came next), lost (the connection is gone), or still running. */
   readonly end: 'running' | 'lost' | 'poweroff' | 'reboot' | 'halt' | 'kexec'
   readonly endedAtMs?: number
+  /** How often the agent came back after its connection was lost; absent for never. */
+  readonly reconnects?: number
   readonly lastStatus?: Omit<Status, 'kind'>
   readonly notices: readonly {
     readonly atMs: number

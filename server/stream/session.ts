@@ -290,6 +290,8 @@ export class Session implements TableSession {
       if (!boot.attached) await boots.end(boot, 'lost')
       return
     }
+    // The connection before is lost, and this server has not noticed.
+    if (boot.attached) boot.reconnected()
     boot.attached = true
     const model = hardwareModel(hello.facts)
     this.#identified = { clientId: client.id, boot, kernelStartedAtMs, resumes, model }

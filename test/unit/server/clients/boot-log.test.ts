@@ -98,6 +98,7 @@ it('BootLog marks what ran when the server was killed as lost, and it can come b
   )
   const resumed = await after.boots.resume(CLIENT, boot.record.bootId, 0)
   assert.equal(resumed.record.end, 'running')
+  assert.equal(resumed.record.reconnects, 1)
   assert.equal((await after.boots.list(CLIENT)).length, 1)
 })
 
