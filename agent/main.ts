@@ -26,7 +26,9 @@ import { DiskCopy } from './fetch/disk-copy.ts'
 import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
 import { RAM_TIER_BYTES_DEFAULT } from './ram-tier/ram-tier.ts'
+import { activeConsolePaths } from './screen/console-paths.ts'
 import { Consoles } from './screen/consoles.ts'
+import { LoggedInUsers } from './screen/logged-in-users.ts'
 import { type AgentSession, FIRST_PUSH_BYTES } from './session/agent-session.ts'
 import { verifiedRoot } from './session/opened-version.ts'
 import { SupervisorControl } from './supervisor/supervisor-control.ts'
@@ -36,7 +38,9 @@ const startedUptimeSeconds = uptimeSeconds()
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
 
 const runFolder = new RunFolder()
-const consoles = new Consoles()
+const consolePaths = activeConsolePaths()
+const consoles = new Consoles(consolePaths)
+const users = new LoggedInUsers(consolePaths)
 
 /** There is one at a time; whoever asks for it does so later. */
 let session: AgentSession | undefined
@@ -48,6 +52,7 @@ async function run(): Promise<void> {
   const context = { ...readContext(), ...(resume && { bootId: resume.bootId }) }
   localDisk = findLocalDisk(context)
   const supervisor = SupervisorControl.fromDescriptor(context.controlFd)
+  supervisor.watchMe()
   // An agent that was restarted has not seen how the boot began.
   const isBoot = resume === undefined
   const attach = async (what: Resume, session: AgentSession) =>
@@ -68,7 +73,7 @@ async function run(): Promise<void> {
           newSession,
         })
       : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)
-  await serveUntilShutdown({ ...client, runFolder, consoles })
+  await serveUntilShutdown({ ...client, runFolder, consoles: { announce } })
   process.exit(0)
 }
 
@@ -142,15 +147,21 @@ function firstPushBytes(): number {
   return usedBytes > FIRST_PUSH_BYTES_MAX ? 0 : FIRST_PUSH_BYTES
 }
 
+/** To everybody who sits at the running system. */
+function announce(text: string): void {
+  consoles.announce(text)
+  users.tell(text)
+}
+
 function tellOfDisk({ level, text }: DiskCacheMessage): void {
   session?.notice(level, text)
-  if (level === 'error') consoles.announce(text)
+  if (level === 'error') announce(text)
 }
 
 function tell(session: AgentSession, notice: OverlayNotice): void {
   const { level, text, isForScreen } = overlayMessage(notice)
   session.notice(level, text)
-  if (isForScreen) consoles.announce(text)
+  if (isForScreen) announce(text)
 }
 
 /** With a root to serve the next agent goes on; without one, /init shows what is wrong. */

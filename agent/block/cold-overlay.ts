@@ -27,6 +27,8 @@ export class ColdOverlay implements ColdDevice {
   readonly #parts: ColdOverlayParts
   #demandReads = 0
   #demandReadBytes = 0
+  /** In the order in which they came. */
+  readonly #waiting = new Set<BaseRead>()
 
   constructor(parts: ColdOverlayParts) {
     this.#parts = parts
@@ -39,6 +41,12 @@ export class ColdOverlay implements ColdDevice {
 
   get demandReadBytes(): number {
     return this.#demandReadBytes
+  }
+
+  /** How long the read that waits longest has waited; 0 when none does. */
+  get longestWaitMs(): number {
+    for (const { sinceMs } of this.#waiting) return performance.now() - sinceMs
+    return 0
   }
 
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {
@@ -89,7 +97,12 @@ export class ColdOverlay implements ColdDevice {
     if (missing[0] !== undefined && last !== undefined) {
       fetcher.readAhead(missing[0].first, last.end)
     }
-    await read.done
+    this.#waiting.add(read)
+    try {
+      await read.done
+    } finally {
+      this.#waiting.delete(read)
+    }
   }
 
   /** Copies what is here; returns the runs of blocks that are not. */
@@ -133,6 +146,7 @@ interface BlockRun {
 
 /** One read that waits for blocks, and takes each the moment it is there. */
 class BaseRead implements BlockWaiter {
+  readonly sinceMs: number = performance.now()
   readonly done: Promise<void>
   readonly #tier: RamTier
   readonly #offsetBytes: number

@@ -95,6 +95,8 @@ export interface Overlay {
   stats(): OverlayStats
   /** What is wanted or on its way and has not come. */
   unfinished(): Unfinished
+  /** How long the read of the kernel that waits longest has waited; 0 when none does. */
+  longestWaitMs(): number
   /** The system is up: what it has read is told to the server, unless it is not one to learn from. */
   endBoot(isWhole: boolean): void
   /** Call after the NBD server is closed. Reads that still wait are rejected. */
@@ -131,6 +133,7 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
     background: fetcher.background,
     stats: () => statsOf({ tier, writeCache, cold, fetcher }),
     unfinished: () => fetcher.unfinished,
+    longestWaitMs: () => cold.longestWaitMs,
     endBoot: (isWhole) => {
       clearInterval(harvest)
       if (!isWhole) fetcher.dropTrace()

@@ -1,12 +1,12 @@
 /** The life after the boot: serves the root, tells the server how it goes, and ends cleanly. */
-import { type BootwireError, describeError } from '#shared/errors.ts'
-import { type Announcer, ServerLostNotice } from '../screen/server-lost-notice.ts'
+import { describeError } from '#shared/errors.ts'
+import type { Announcer } from '../screen/server-lost-notice.ts'
 import type { AgentSession } from '../session/agent-session.ts'
-import { nameOf } from '../session/pinned-tls.ts'
 import { BootEnd } from './boot-end.ts'
 import { untilLogin } from './login-watch.ts'
 import type { RunFolder } from './run-folder.ts'
 import type { ServedVdisk } from './served-vdisk.ts'
+import { watchServer } from './watch-server.ts'
 
 const STATUS_INTERVAL_MS = 10_000
 
@@ -15,7 +15,10 @@ const VERBS = ['poweroff', 'reboot', 'halt', 'kexec'] as const
 
 export interface ServeParts {
   readonly session: AgentSession
-  readonly vdisk: Pick<ServedVdisk, 'stats' | 'ended' | 'detach' | 'endBoot' | 'runsAlone'>
+  readonly vdisk: Pick<
+    ServedVdisk,
+    'stats' | 'ended' | 'detach' | 'endBoot' | 'runsAlone' | 'longestWaitMs'
+  >
   readonly runFolder: RunFolder
   readonly consoles: Announcer
 }
@@ -25,7 +28,7 @@ export async function serveUntilShutdown(parts: ServeParts): Promise<void> {
   const stop = new AbortController()
   const bootEnd = new BootEnd(parts.vdisk)
   const timer = setInterval(() => report(parts), STATUS_INTERVAL_MS)
-  void announceLosses(parts)
+  using _ = watchServer(parts)
   try {
     const shutDown = untilShutdown(parts, stop.signal)
     await Promise.race([shutDown, followBoot(parts, bootEnd, stop.signal).then(() => shutDown)])
@@ -76,37 +79,6 @@ async function followBoot(parts: ServeParts, bootEnd: BootEnd, signal: AbortSign
   session.phase('login')
   bootEnd.loginOffered()
   report(parts)
-}
-
-/** That the root stands still, in words for whoever sits there: no server, or one that refuses. */
-async function announceLosses({ session, vdisk, consoles }: ServeParts): Promise<never> {
-  for (;;) {
-    await untilOpen(session, false)
-    const notice = new ServerLostNotice(
-      consoles,
-      nameOf(session.connection.server),
-      () => vdisk.runsAlone,
-    )
-    await untilOpen(session, true, (refusal) => consoles.announce(describeError(refusal)))
-    notice.end()
-  }
-}
-
-/** `onRefused` is called with each new reason of a server that is there and does not open the vDisk. */
-async function untilOpen(
-  session: AgentSession,
-  isOpen: boolean,
-  onRefused: (error: BootwireError) => void = () => undefined,
-): Promise<void> {
-  let said = ''
-  while (session.isOpen !== isOpen) {
-    const { isUp, error } = session.connection
-    if (isUp && error !== undefined && error.message !== said) {
-      said = error.message
-      onRefused(error)
-    }
-    await session.changed()
-  }
 }
 
 function report({ session, vdisk }: ServeParts): void {

@@ -109,6 +109,11 @@ export class ServedVdisk {
     return { ...this.#overlay.stats(), ...this.#options.localCopy.status() }
   }
 
+  /** As `Overlay.longestWaitMs`. */
+  get longestWaitMs(): number {
+    return this.#overlay.longestWaitMs()
+  }
+
   /** The system is up, or will never be: what it has read is told to the server when `isWhole`. */
   endBoot(isWhole: boolean): void {
     this.#overlay.endBoot(isWhole)

@@ -15,9 +15,26 @@ export interface Announcer {
   announce(text: string): void
 }
 
+/** What is wrong with the server: there is no connection, or nothing comes over it. */
+export type ServerTrouble = 'lost' | 'silent'
+
+const TROUBLES: Readonly<Record<ServerTrouble, string>> = {
+  lost: 'lost',
+  silent: 'answers but has sent nothing',
+}
+
+export interface ServerLostOptions {
+  readonly trouble?: ServerTrouble
+  /** Whether nothing needs the server at the moment. */
+  readonly runsAlone?: () => boolean
+  /** Only given by tests. */
+  readonly now?: () => number
+}
+
 export class ServerLostNotice implements Disposable {
   readonly #consoles: Announcer
   readonly #address: string
+  readonly #trouble: ServerTrouble
   readonly #runsAlone: () => boolean
   readonly #now: () => number
   readonly #sinceMs: number
@@ -25,13 +42,17 @@ export class ServerLostNotice implements Disposable {
   #isAnnounced = false
   #isSaidToRunAlone = false
 
-  /** Begins when the server is lost. `runsAlone`: nothing needs it. */
+  /** Begins when the server is lost. */
   constructor(
     consoles: Announcer,
     address: string,
-    runsAlone: () => boolean = () => false,
-    now: () => number = () => performance.now(),
+    {
+      trouble = 'lost',
+      runsAlone = () => false,
+      now = () => performance.now(),
+    }: ServerLostOptions = {},
   ) {
+    this.#trouble = trouble
     this.#runsAlone = runsAlone
     this.#consoles = consoles
     this.#address = address
@@ -64,7 +85,7 @@ export class ServerLostNotice implements Disposable {
 
   #announce(): void {
     this.#isAnnounced = true
-    const lost = `server ${this.#address} lost for ${this.#waited()}`
+    const lost = `server ${this.#address} ${TROUBLES[this.#trouble]} for ${this.#waited()}`
     if (!this.#runsAlone()) {
       this.#isSaidToRunAlone = false
       this.#consoles.announce(`${lost}, waiting; your work is kept, leave the machine on`)

@@ -37,6 +37,7 @@ import type {
 } from '#shared/wire/messages.ts'
 import type { ObjectListener, ObjectTransport } from '../fetch/object-transport.ts'
 import { verifiedRoot } from './opened-version.ts'
+import { nameOf } from './pinned-tls.ts'
 import { ServerLink } from './server-link.ts'
 import { SESSION_LIMITS, type SessionLimits } from './session-limits.ts'
 
@@ -203,6 +204,12 @@ export class AgentSession implements ObjectTransport {
   status(status: Omit<Status, 'kind' | 'wireBytesReceived'>): void {
     if (!this.#connection.isUp) return
     this.#say({ kind: 'status', ...status, wireBytesReceived: this.#wireBytesReceived })
+  }
+
+  /** Gives a connection up on which the server says nothing of use; another one is made. */
+  giveUp(why: string): void {
+    const { server } = this.#connection
+    this.#link.drop(new BootwireError('SERVER_UNREACHABLE', `Lost ${nameOf(server)}: ${why}`))
   }
 
   /** Ends the session. Returns when the server knows, or cannot be told. */

@@ -60,6 +60,7 @@ describe('serveUntilShutdown', { timeout: 20_000 }, () => {
         detach,
         endBoot: (isWhole) => bootEnds.push(isWhole),
         runsAlone: false,
+        longestWaitMs: 0,
       },
       runFolder: new RunFolder(temporary.path),
       consoles: { announce: (text) => announced.push(text) },

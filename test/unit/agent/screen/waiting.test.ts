@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
-import { ServerLostNotice } from '#agent/screen/server-lost-notice.ts'
+import { ServerLostNotice, type ServerTrouble } from '#agent/screen/server-lost-notice.ts'
 import type { WaitState } from '#agent/screen/wait-frame.ts'
 import { WaitScreen } from '#agent/screen/wait-screen.ts'
 import { formatWaited } from '#agent/screen/waited-time.ts'
@@ -85,11 +85,15 @@ describe('WaitScreen', () => {
 })
 
 describe('ServerLostNotice', () => {
-  function startNotice(t: TestContext, runsAlone = () => false) {
+  function startNotice(t: TestContext, runsAlone = () => false, trouble: ServerTrouble = 'lost') {
     const clock = createClock(t)
     const lines: string[] = []
     const announce = (line: string) => lines.push(line)
-    const notice = new ServerLostNotice({ announce }, '192.0.2.10:8443', runsAlone, clock.now)
+    const notice = new ServerLostNotice({ announce }, '192.0.2.10:8443', {
+      trouble,
+      runsAlone,
+      now: clock.now,
+    })
     return { notice, lines, pass: clock.pass }
   }
 
@@ -102,6 +106,16 @@ describe('ServerLostNotice', () => {
       'server 192.0.2.10:8443 lost for 5 s, waiting; your work is kept, leave the machine on',
       'server 192.0.2.10:8443 is back after 8 s',
     ])
+  })
+
+  it('says so of a server that answers and sends nothing', (t) => {
+    const { notice, lines, pass } = startNotice(t, () => false, 'silent')
+    pass(6_000)
+    notice.end()
+    assert.match(
+      lines[0] ?? '',
+      /^server 192.0.2.10:8443 answers but has sent nothing for 5 s, wait/,
+    )
   })
 
   it('is silent about a server that is back soon', (t) => {
