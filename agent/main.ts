@@ -15,7 +15,7 @@ import {
   diskCopyMessage,
 } from './boot/disk-cache-message.ts'
 import { LocalDisk } from './boot/local-disk.ts'
-import { bootInterface } from './boot/network.ts'
+import { bootAddress, bootInterface } from './boot/network.ts'
 import { overlayMessage } from './boot/overlay-message.ts'
 import { type Resume, readResume } from './boot/resume-file.ts'
 import { writeRootEnv } from './boot/root-env.ts'
@@ -24,7 +24,9 @@ import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
 import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
 import { DiskCopy } from './fetch/disk-copy.ts'
 import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
+import { macOfCard } from './machine/read-facts.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
+import { keepDhcpLease } from './network/dhcp-lease.ts'
 import { RAM_TIER_BYTES_DEFAULT } from './ram-tier/ram-tier.ts'
 import { activeConsolePaths } from './screen/console-paths.ts'
 import { Consoles } from './screen/consoles.ts'
@@ -73,6 +75,7 @@ async function run(): Promise<void> {
           newSession,
         })
       : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)
+  holdLease(client)
   await serveUntilShutdown({ ...client, runFolder, consoles: { announce } })
   process.exit(0)
 }
@@ -89,7 +92,7 @@ async function resumeClient(
   const vdisk = await attach(resume, session)
   // The predecessor may not have come that far.
   if (runFolder.read('root-mounted') === undefined) writeRootEnv(runFolder, DEVICE_PATH, resume)
-  return { session, vdisk }
+  return { session, vdisk, hostname: resume.hostname }
 }
 
 async function attachVdisk(
@@ -145,6 +148,20 @@ function copyOn({ cache }: LocalDisk, { vdisk, storedBytes }: Opened): DiskCopy 
 function firstPushBytes(): number {
   const usedBytes = localDisk?.cache.stats().usedBytes ?? 0
   return usedBytes > FIRST_PUSH_BYTES_MAX ? 0 : FIRST_PUSH_BYTES
+}
+
+/** For as long as this process lives: until the machine is off. */
+function holdLease({ session, hostname }: BootedClient): void {
+  const network = bootAddress(runFolder)
+  const mac = network && macOfCard(network.interfaceName)
+  if (network === undefined || mac === undefined) return
+  void keepDhcpLease({
+    address: network.address,
+    mac,
+    hostname,
+    onNotice: (level, text) => session.notice(level, text),
+    signal: new AbortController().signal,
+  })
 }
 
 /** To everybody who sits at the running system. */

@@ -40,6 +40,7 @@ export interface BootParts {
 export interface BootedClient {
   readonly session: AgentSession
   readonly vdisk: ServedVdisk
+  readonly hostname: string
 }
 
 /** Half of what is free: the other half is for the system and what it reads. */
@@ -73,7 +74,8 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
   })
   session.phase('chosen')
   try {
-    return { session, vdisk: await attachChosen(parts, session, chosen) }
+    const vdisk = await attachChosen(parts, session, chosen)
+    return { session, vdisk, hostname: chosen.identity.hostname }
   } catch (error) {
     session.notice('error', error instanceof Error ? error.message : String(error))
     throw error

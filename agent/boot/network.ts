@@ -43,6 +43,16 @@ export function bootInterface(runFolder: RunFolder): string {
   return parseAssignments(runFolder.read(NETWORK_FILE) ?? '').get('INTERFACE') ?? ''
 }
 
+/** The card and its IPv4 address without the prefix length; undefined before it has one. */
+export function bootAddress(
+  runFolder: RunFolder,
+): { readonly interfaceName: string; readonly address: string } | undefined {
+  const values = parseAssignments(runFolder.read(NETWORK_FILE) ?? '')
+  const [address = ''] = (values.get('ADDRESS') ?? '').split('/')
+  const interfaceName = values.get('INTERFACE') ?? ''
+  return address === '' || interfaceName === '' ? undefined : { interfaceName, address }
+}
+
 function troubleOf(state: string, interfaceName: string): BootwireError | undefined {
   switch (state) {
     case 'no-card':

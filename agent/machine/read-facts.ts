@@ -30,6 +30,12 @@ export function readMachineFacts(bootInterface: string, sysFolder = '/sys'): Mac
   }
 }
 
+/** Returns undefined when there is no such card, or it has no MAC. */
+export function macOfCard(interfaceName: string, sysFolder = '/sys'): string | undefined {
+  const text = readText(join(sysFolder, 'class/net', interfaceName, 'address'))?.toLowerCase() ?? ''
+  return MAC.test(text) ? text : undefined
+}
+
 /** The card the machine booted from first, then the others of its own, in the order of their names. */
 function readMacs(bootInterface: string, folder: string): string[] {
   const names = namesIn(folder).filter((name) => isCard(join(folder, name)))

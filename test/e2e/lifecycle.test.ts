@@ -58,6 +58,8 @@ describe('a machine without a disk', { timeout: 4 * BOOT_TIMEOUT_MS }, () => {
     assert.match(await shell.read('findmnt -no SOURCE,FSTYPE /'), /^\/dev\/nbd0 +ext4$/)
     assert.equal(await shell.read('systemctl --failed --no-legend'), '')
     assert.equal(await shell.read('systemctl is-system-running --wait'), 'running')
+    const watchdogs = 'systemctl show -P WatchdogUSec systemd-journald systemd-logind systemd-udevd'
+    assert.doesNotMatch(await shell.read(watchdogs), /[1-9]/, 'none fires while the disk waits')
     assert.equal(
       await shell.read('dmesg --level=emerg,alert,crit,err | grep -iE "nbd|ext4|I/O" || :'),
       '',
