@@ -47,7 +47,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   'network.sh': 'usr/lib/bootwire/network.sh',
   'udhcpc.sh': 'usr/lib/bootwire/udhcpc.sh',
   'keep-network.sh': 'usr/lib/bootwire/keep-network.sh',
-  'keep-waiting.sh': 'usr/lib/bootwire/keep-waiting.sh',
+  'keep-root.sh': 'usr/lib/bootwire/keep-root.sh',
   'coldplug.sh': 'usr/lib/bootwire/coldplug.sh',
   'start-agent.sh': 'usr/lib/bootwire/start-agent.sh',
   'bootwire-agent.sh': 'usr/bin/bootwire-agent',

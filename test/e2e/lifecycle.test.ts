@@ -60,6 +60,10 @@ describe('a machine without a disk', { timeout: 4 * BOOT_TIMEOUT_MS }, () => {
     assert.equal(await shell.read('systemctl is-system-running --wait'), 'running')
     const watchdogs = 'systemctl show -P WatchdogUSec systemd-journald systemd-logind systemd-udevd'
     assert.doesNotMatch(await shell.read(watchdogs), /[1-9]/, 'none fires while the disk waits')
+    const sleep = 'systemctl show -P LoadState suspend.target hibernate.target sleep.target'
+    assert.match(await shell.read(sleep), /^(masked\s*){3}$/)
+    const { status } = await shell.run('udevadm info -q property /dev/nbd0 | grep UDISKS_IGNORE=1')
+    assert.equal(status, 0, 'no desktop offers the root')
     assert.equal(
       await shell.read('dmesg --level=emerg,alert,crit,err | grep -iE "nbd|ext4|I/O" || :'),
       '',

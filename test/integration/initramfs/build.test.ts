@@ -53,7 +53,7 @@ describe('the initramfs', TIMEOUT, () => {
       'network.sh',
       'udhcpc.sh',
       'keep-network.sh',
-      'keep-waiting.sh',
+      'keep-root.sh',
       'coldplug.sh',
       'start-agent.sh',
     ]

@@ -1,0 +1,35 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# Has the system live with a root that comes over the network: while the server is away, whoever reads
+# from the disk stands still, and nobody shall take that for a hang and shoot; and nobody shall take the
+# disk for one to mount, assemble or look into. By files in /run, so that the vDisk stays as it is.
+#
+# usage: keep-root.sh RUN_FOLDER
+run=$1
+
+# write PATH LINE...
+write() {
+    path=$run/$1
+    shift
+    mkdir -p "${path%/*}"
+    printf '%s\n' "$@" >"$path"
+}
+
+# systemd kills its own journald, logind, udevd and others when they stay silent for three minutes.
+# A drop-in for all services comes behind each unit's own file.
+write systemd/system/service.d/bootwire.conf '[Service]' 'WatchdogSec=0'
+
+# PID 1 reads from the disk, too, and a hardware watchdog would reset the machine.
+write systemd/system.conf.d/zz-bootwire.conf '[Manager]' 'RuntimeWatchdogSec=0'
+
+# The kernel may tell of tasks that wait long; it shall not panic.
+write sysctl.d/zz-bootwire.conf 'kernel.hung_task_panic = 0'
+
+# A machine that sleeps loses its connection, and wakes to a network that its own programs must bring up.
+for target in sleep suspend hibernate hybrid-sleep suspend-then-hibernate; do
+    ln -s /dev/null "$run/systemd/system/$target.target"
+done
+
+# udisks would offer the root on a desktop, multipath would take it for a path of its own.
+write udev/rules.d/59-bootwire.rules \
+    'SUBSYSTEM=="block", KERNEL=="nbd0*", ENV{UDISKS_IGNORE}="1", ENV{DM_MULTIPATH_DEVICE_PATH}="0"'

@@ -1,0 +1,14 @@
+/** What the initramfs leaves in /run so that a root over the network is left in peace. */
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { filesInRun } from '#test/support/run-folder-files.ts'
+
+it('keep-root.sh takes the triggers out of all watchdogs, and keeps hands off the device', async () => {
+  assert.deepEqual(await filesInRun('keep-root.sh'), {
+    'sysctl.d/zz-bootwire.conf': 'kernel.hung_task_panic = 0\n',
+    'systemd/system.conf.d/zz-bootwire.conf': '[Manager]\nRuntimeWatchdogSec=0\n',
+    'systemd/system/service.d/bootwire.conf': '[Service]\nWatchdogSec=0\n',
+    'udev/rules.d/59-bootwire.rules':
+      'SUBSYSTEM=="block", KERNEL=="nbd0*", ENV{UDISKS_IGNORE}="1", ENV{DM_MULTIPATH_DEVICE_PATH}="0"\n',
+  })
+})
