@@ -4,9 +4,12 @@
  * (`resume.json`) it goes on where its predecessor was.
  */
 import { describeError } from '#shared/errors.ts'
+import { invariant } from '#shared/invariant.ts'
 import { FIRST_PUSH_BYTES_MAX } from '#shared/wire/limits.ts'
 import type { Opened } from '#shared/wire/messages.ts'
+import { SECTOR_BYTES } from './block/block-size.ts'
 import type { OverlayNotice } from './block/open-overlay.ts'
+import { tableLength } from './block/write-cache-files.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
 import {
@@ -22,18 +25,20 @@ import { writeRootEnv } from './boot/root-env.ts'
 import { RunFolder } from './boot/run-folder.ts'
 import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
 import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
+import type { WritePlaces } from './boot/write-places.ts'
 import { DiskCopy } from './fetch/disk-copy.ts'
 import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
 import { macOfCard } from './machine/read-facts.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
 import { keepDhcpLease } from './network/dhcp-lease.ts'
-import { RAM_TIER_BYTES_DEFAULT } from './ram-tier/ram-tier.ts'
 import { activeConsolePaths } from './screen/console-paths.ts'
 import { Consoles } from './screen/consoles.ts'
 import { LoggedInUsers } from './screen/logged-in-users.ts'
 import { type AgentSession, FIRST_PUSH_BYTES } from './session/agent-session.ts'
 import { verifiedRoot } from './session/opened-version.ts'
 import { SupervisorControl } from './supervisor/supervisor-control.ts'
+import { EXTENT_BYTES } from './write-area/area-layout.ts'
+import { type AreaShare, openShare } from './write-area/area-share.ts'
 
 const startedUptimeSeconds = uptimeSeconds()
 // systemd spares a storage daemon; whoever else sends these must not take the root away.
@@ -72,6 +77,7 @@ async function run(): Promise<void> {
           supervisor,
           startedUptimeSeconds,
           attach,
+          areaBytes,
           newSession,
         })
       : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)
@@ -96,7 +102,7 @@ async function resumeClient(
 }
 
 async function attachVdisk(
-  { opened, bootId, writeCacheLimitBytes }: Resume,
+  { opened, bootId, places }: Resume,
   isBoot: boolean,
   session: AgentSession,
   { parameters, programFolder, nbdFd }: AgentContext,
@@ -109,9 +115,9 @@ async function attachVdisk(
     root: verifiedRoot(opened, parameters.pin),
     isBoot,
     bootId,
-    ramTierBytes: parameters.ramCacheBytes ?? RAM_TIER_BYTES_DEFAULT,
+    places,
     writeCacheFolder: runFolder.pathOf('write-cache'),
-    writeCacheLimitBytes,
+    writeCacheShare: await writeShare(opened, bootId, places),
     transport: session,
     localCopy,
     supervisor,
@@ -121,6 +127,37 @@ async function attachVdisk(
   })
   session.onHydrate((hydration) => vdisk.hydrate(hydration))
   return vdisk
+}
+
+/** Room on the local disk for what is written over this vDisk; undefined when it has no write area. */
+async function areaBytes({ vdisk, writeCache: { isKept } }: Opened): Promise<number | undefined> {
+  const found = await localDisk?.writeArea()
+  if (found === undefined) return undefined
+  const { area } = found
+  // What lies there of earlier boots goes, but for what is kept.
+  const own = area.caches.filter((it) =>
+    it.bootId === undefined ? isKept && it.vdisk === vdisk : true,
+  )
+  const ownExtents = own.reduce((sum, { data }) => sum + data.length, 0)
+  return area.freeBytes + ownExtents * EXTENT_BYTES
+}
+
+/** The part of what is written that lies on the local disk. */
+async function writeShare(
+  { vdisk, versionId, sizeBytes }: Opened,
+  bootId: string,
+  { diskBytes, isKept }: WritePlaces,
+): Promise<AreaShare | undefined> {
+  if (diskBytes === 0) return undefined
+  invariant(localDisk !== undefined, 'disks are looked for first')
+  const { area, path } = await localDisk.surelyWriteArea()
+  return await openShare({
+    area,
+    path,
+    key: { vdisk, versionId, sizeBytes, ...(!isKept && { bootId }) },
+    ...(isKept && { tableBytes: tableLength(sizeBytes - (sizeBytes % SECTOR_BYTES)) }),
+    limitBytes: diskBytes,
+  })
 }
 
 function findLocalDisk({ parameters }: AgentContext): LocalDisk {

@@ -22,6 +22,16 @@ write systemd/system/service.d/bootwire.conf '[Service]' 'WatchdogSec=0'
 # PID 1 reads from the disk, too, and a hardware watchdog would reset the machine.
 write systemd/system.conf.d/zz-bootwire.conf '[Manager]' 'RuntimeWatchdogSec=0'
 
+# Tells the agent that the system goes down, before anything else stops: with nothing of the root's own, and
+# not for a target that is only isolated.
+write systemd/system/bootwire-stopping.service '[Unit]' \
+    'Description=Tells bootwire that this system goes down' 'DefaultDependencies=no' \
+    'Conflicts=shutdown.target' 'Before=shutdown.target' 'IgnoreOnIsolate=yes' \
+    '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' \
+    'ExecStop=/run/initramfs/bin/busybox touch /run/bootwire/stopping'
+mkdir -p "$run/systemd/system/sysinit.target.wants"
+ln -s ../bootwire-stopping.service "$run/systemd/system/sysinit.target.wants/"
+
 # The kernel may tell of tasks that wait long; it shall not panic.
 write sysctl.d/zz-bootwire.conf 'kernel.hung_task_panic = 0'
 

@@ -161,7 +161,7 @@ export const ERROR_KINDS = {
   ),
   WRITE_CACHE_FULL: kind(
     'BW-E407',
-    'Restart the client to drop its changes, or give it more memory',
+    'Delete something and run "fstrim -a", or restart the client to drop its changes; more memory or a write area on a local disk gives more room',
     true,
   ),
   WRITE_CACHE_UNUSABLE: kind(
@@ -188,6 +188,18 @@ export const ERROR_KINDS = {
   CACHE_DEVICE_UNFIT: kind(
     'BW-E414',
     'Give an empty disk, or a partition of a disk with a GPT, of 64 MiB or more',
+  ),
+  WRITE_PLACE_MISSING: kind(
+    'BW-E416',
+    'Make one with "bootwire-agent write-area format DEVICE", or choose another place with "bootwire client write-cache CLIENT --place"',
+  ),
+  WRITE_AREA_UNUSABLE: kind(
+    'BW-E417',
+    'Format it again with "bootwire-agent write-area format DEVICE --force"; what was kept in it is lost then',
+  ),
+  WRITE_AREA_FULL: kind(
+    'BW-E418',
+    'Give up what is kept there for other vDisks with "bootwire-agent write-area drop DEVICE VERSION", or make it larger',
   ),
   CACHE_FAILED: kind(
     'BW-E415',

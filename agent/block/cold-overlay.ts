@@ -13,6 +13,7 @@ import type { ReaderEpochs } from '../ram-tier/reader-epochs.ts'
 import { blockCount, checkRange } from './block-size.ts'
 import { readOnlyError } from './read-only-error.ts'
 import type { WriteCache } from './write-cache.ts'
+import type { WriteRoom } from './write-room.ts'
 
 export interface ColdOverlayParts {
   readonly sizeBytes: number
@@ -20,7 +21,12 @@ export interface ColdOverlayParts {
   readonly epochs: ReaderEpochs
   readonly fetcher: Pick<Fetcher, 'demand' | 'readAhead'>
   /** Absent when the device is read-only. */
-  readonly writeCache: WriteCache | undefined
+  readonly writing: Writing | undefined
+}
+
+export interface Writing {
+  readonly writeCache: WriteCache
+  readonly room: WriteRoom
 }
 
 export class ColdOverlay implements ColdDevice {
@@ -53,21 +59,23 @@ export class ColdOverlay implements ColdDevice {
     checkRange(this.#parts.sizeBytes, offsetBytes, target.length)
     await this.#readBase(offsetBytes, target)
     // Last, so that what was written before the read came is in it, whatever arrived meanwhile.
-    this.#parts.writeCache?.overlay(offsetBytes, target)
+    this.#parts.writing?.writeCache.overlay(offsetBytes, target)
   }
 
   async write(offsetBytes: number, bytes: Uint8Array, fua: boolean): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, bytes.length)
-    this.#writable().write(offsetBytes, bytes, fua)
+    const { writeCache, room } = this.#writing()
+    await room.use(() => writeCache.write(offsetBytes, bytes, fua))
   }
 
   async flush(): Promise<void> {
-    this.#parts.writeCache?.flush()
+    this.#parts.writing?.writeCache.flush()
   }
 
   async trim(offsetBytes: number, lengthBytes: number, fua: boolean): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, lengthBytes)
-    if (this.#writable().trim(offsetBytes, lengthBytes, fua)) {
+    const { writeCache, room } = this.#writing()
+    if (await room.use(() => writeCache.trim(offsetBytes, lengthBytes, fua))) {
       await this.#releaseZeroed(offsetBytes, lengthBytes)
     }
   }
@@ -79,7 +87,8 @@ export class ColdOverlay implements ColdDevice {
     fua: boolean,
   ): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, lengthBytes)
-    if (this.#writable().writeZeroes(offsetBytes, lengthBytes, fua)) {
+    const { writeCache, room } = this.#writing()
+    if (await room.use(() => writeCache.writeZeroes(offsetBytes, lengthBytes, fua))) {
       await this.#releaseZeroed(offsetBytes, lengthBytes)
     }
   }
@@ -107,12 +116,12 @@ export class ColdOverlay implements ColdDevice {
 
   /** Copies what is here; returns the runs of blocks that are not. */
   #copyPresent(offsetBytes: number, target: Uint8Array): BlockRun[] {
-    const { writeCache, tier } = this.#parts
+    const { writing, tier } = this.#parts
     const missing: BlockRun[] = []
     const end = blockCount(offsetBytes + target.length)
     for (let block = Math.floor(offsetBytes / BLOCK_BYTES); block < end; block += 1) {
       const { begin, part } = partOf(target, offsetBytes, block, block + 1)
-      if (writeCache?.covers(begin, part.length) === true) continue
+      if (writing?.writeCache.covers(begin, part.length) === true) continue
       if (tier.copyTo(part, begin, part.length)) continue
       const last = missing.at(-1)
       if (last !== undefined && last.end === block) last.end += 1
@@ -123,7 +132,7 @@ export class ColdOverlay implements ColdDevice {
 
   async #releaseZeroed(offsetBytes: number, lengthBytes: number): Promise<void> {
     const { epochs } = this.#parts
-    const writeCache = this.#writable()
+    const { writeCache } = this.#writing()
     for (let isDone = false; !isDone; ) {
       const { drops } = writeCache
       await epochs.pass(epochs.advance())
@@ -131,10 +140,18 @@ export class ColdOverlay implements ColdDevice {
     }
   }
 
-  #writable(): WriteCache {
-    const { writeCache } = this.#parts
-    if (writeCache === undefined) throw readOnlyError()
-    return writeCache
+  /**
+   * Fails the reads that still wait: nothing can answer them any more, and who waits for them keeps the
+   * machine from going off.
+   */
+  failReads(error: Error): void {
+    for (const read of this.#waiting) read.onClosed(error)
+  }
+
+  #writing(): Writing {
+    const { writing } = this.#parts
+    if (writing === undefined) throw readOnlyError()
+    return writing
   }
 }
 
@@ -153,6 +170,7 @@ class BaseRead implements BlockWaiter {
   readonly #target: Uint8Array
   readonly #settled = Promise.withResolvers<void>()
   #missingBlocks: number
+  #isOver = false
 
   constructor(
     tier: RamTier,
@@ -168,6 +186,7 @@ class BaseRead implements BlockWaiter {
   }
 
   onBlocks(firstBlock: number, blocks: number): void {
+    if (this.#isOver) return // the target is somebody else's by now
     const { begin, part } = partOf(this.#target, this.#offsetBytes, firstBlock, firstBlock + blocks)
     const isHere = this.#tier.copyTo(part, begin, part.length)
     invariant(isHere, `blocks ${firstBlock}+${blocks} came and are not here`)
@@ -176,6 +195,7 @@ class BaseRead implements BlockWaiter {
   }
 
   onClosed(error: Error): void {
+    this.#isOver = true
     this.#settled.reject(error)
   }
 }

@@ -8,9 +8,10 @@ import { FRAME_ZERO, type RamTierMemory } from '../ram-tier/ram-tier.ts'
 import { ReadClock } from '../ram-tier/read-clock.ts'
 import { ReaderEpochs, type ReaderSlot } from '../ram-tier/reader-epochs.ts'
 import { blockCount, checkRange } from './block-size.ts'
+import { PlacedFile } from './placed-file.ts'
 import { readOnlyError } from './read-only-error.ts'
 import { PART_FRAMES, PART_SLOTS, ReadPlan } from './read-plan.ts'
-import { WriteCache } from './write-cache.ts'
+import { isNoRoom, WriteCache } from './write-cache.ts'
 import { ENTRY_BASE, isZeroEntry } from './write-cache-entry.ts'
 import type { WriteCacheMemory } from './write-cache-files.ts'
 
@@ -36,7 +37,8 @@ export class HotOverlay implements HotDevice {
   readonly #frameOf: Int32Array<SharedArrayBuffer>
   readonly #frames: Buffer<SharedArrayBuffer>
   readonly #entries: Int32Array<SharedArrayBuffer>
-  readonly #dataFd: number
+  /** Where slots lie. */
+  readonly #data: PlacedFile | undefined
   readonly #writeCache: WriteCache | undefined
   readonly #epochs: ReaderEpochs
   readonly #reader: ReaderSlot
@@ -50,7 +52,7 @@ export class HotOverlay implements HotDevice {
     // Without a write cache, entries that are never touched: they say "base" and cost nothing.
     this.#entries =
       this.#writeCache?.entries ?? new Int32Array(new SharedArrayBuffer(tier.index.byteLength))
-    this.#dataFd = writeCache?.dataFd ?? -1
+    this.#data = writeCache && new PlacedFile(writeCache.data)
     this.#epochs = new ReaderEpochs(tier.epochs)
     this.#reader = this.#epochs.claim()
     const clock = new ReadClock(tier.beganAtMs)
@@ -67,7 +69,7 @@ export class HotOverlay implements HotDevice {
       const offset = plan.offsets[part] ?? 0
       const length = plan.lengths[part] ?? 0
       if (kind === PART_FRAMES) sink.appendPart(this.#frames, offset, length)
-      else if (kind === PART_SLOTS) sink.appendFile(this.#dataFd, offset, length)
+      else if (kind === PART_SLOTS) this.#appendSlots(sink, offset, length)
       else sink.appendZeros(length)
     }
     return true
@@ -75,8 +77,11 @@ export class HotOverlay implements HotDevice {
 
   write(offsetBytes: number, bytes: Uint8Array, fua: boolean): boolean {
     checkRange(this.#sizeBytes, offsetBytes, bytes.length)
-    this.#writable().write(offsetBytes, bytes, fua)
-    return true
+    const writeCache = this.#writable()
+    return ifThereIsRoom(() => {
+      writeCache.write(offsetBytes, bytes, fua)
+      return true
+    })
   }
 
   flush(): boolean {
@@ -86,14 +91,20 @@ export class HotOverlay implements HotDevice {
 
   trim(offsetBytes: number, lengthBytes: number, fua: boolean): boolean {
     checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
-    const pending = this.#writable().trim(offsetBytes, lengthBytes, fua)
-    return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
+    const writeCache = this.#writable()
+    return ifThereIsRoom(() => {
+      const pending = writeCache.trim(offsetBytes, lengthBytes, fua)
+      return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
+    })
   }
 
   writeZeroes(offsetBytes: number, lengthBytes: number, _mayTrim: boolean, fua: boolean): boolean {
     checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
-    const pending = this.#writable().writeZeroes(offsetBytes, lengthBytes, fua)
-    return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
+    const writeCache = this.#writable()
+    return ifThereIsRoom(() => {
+      const pending = writeCache.writeZeroes(offsetBytes, lengthBytes, fua)
+      return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
+    })
   }
 
   extents(offsetBytes: number, lengthBytes: number): Extent[] {
@@ -116,6 +127,15 @@ export class HotOverlay implements HotDevice {
 
   close(): void {
     this.#reader.release()
+  }
+
+  /** Slots that lie behind one another may lie on two disks. */
+  #appendSlots(sink: ReplySink, offset: number, length: number): void {
+    const data = this.#data as PlacedFile
+    for (let done = 0; done < length; done += data.length) {
+      data.locate(offset + done, length - done)
+      sink.appendFile(data.fd, data.at, data.length)
+    }
   }
 
   /** The first block behind `block`, and before `end`, that is not `zero` as the ones before it. */
@@ -144,5 +164,15 @@ export class HotOverlay implements HotDevice {
   #writable(): WriteCache {
     if (this.#writeCache === undefined) throw readOnlyError()
     return this.#writeCache
+  }
+}
+
+/** Where there is no room the cold device waits for some. */
+function ifThereIsRoom(change: () => boolean): boolean {
+  try {
+    return change()
+  } catch (error) {
+    if (isNoRoom(error)) return false
+    throw error
   }
 }

@@ -3,6 +3,7 @@
  * the server. What comes out is one export of the NBD server.
  */
 
+import { constants } from 'node:os'
 import { BootwireError } from '#shared/errors.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import type { VersionRoot } from '#shared/manifest/version-root.ts'
@@ -13,11 +14,12 @@ import { Fetcher, type FetcherStats, type Unfinished } from '../fetch/fetcher.ts
 import type { BackgroundFetcher } from '../fetch/local-copy.ts'
 import type { ObjectTransport } from '../fetch/object-transport.ts'
 import type { PathWindow } from '../fetch/path-window.ts'
-import type { Export } from '../node-nbd/block-device.ts'
+import { type Export, NbdError } from '../node-nbd/block-device.ts'
 import { RAM_TIER_BYTES_MIN, RamTier } from '../ram-tier/ram-tier.ts'
 import { ReaderEpochs } from '../ram-tier/reader-epochs.ts'
+import type { AreaShare } from '../write-area/area-share.ts'
 import { BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
-import { ColdOverlay } from './cold-overlay.ts'
+import { ColdOverlay, type Writing } from './cold-overlay.ts'
 import { FillWatch } from './fill-watch.ts'
 import type { HotOverlayData } from './hot-overlay.ts'
 import { WriteCache } from './write-cache.ts'
@@ -26,9 +28,17 @@ import {
   openWriteCacheFiles,
   type WriteCacheMemory,
 } from './write-cache-files.ts'
+import { WriteRoom } from './write-room.ts'
 
 /** Advertised to NBD clients; 32 MiB is what they assume of a server that says nothing. */
 const REQUEST_BYTES_MAX = 32 * MiB
+
+/**
+ * Of the room for what is written, so much is for when the system goes down: what services write as they
+ * end is some megabytes, and a machine that is full must go off all the same.
+ */
+const RESERVE_SHARE = 1 / 16
+const RESERVE_BYTES_MAX = 32 * MiB
 
 /** Reads are told to the prefetch this often while a boot goes on: it may go on when they are many. */
 const HARVEST_INTERVAL_MS = 100
@@ -42,8 +52,10 @@ export interface OverlayOptions {
   readonly ramTierBytes: number
   /** Folder of the write cache on a tmpfs; made when it is missing. Not used when `readOnly`. */
   readonly writeCacheFolder: string
-  /** Most bytes that written data may take. */
+  /** Most bytes that written data may take in that folder. */
   readonly writeCacheLimitBytes: number
+  /** Room for more of it on the local disk. */
+  readonly writeCacheShare?: AreaShare | undefined
   readonly transport: ObjectTransport
   /** What the local disk has is read from there, and what comes is kept there. */
   readonly diskCache?: DiskCache | undefined
@@ -74,6 +86,8 @@ export type OverlayNotice =
       readonly usedBytes: number
       readonly limitBytes: number
     }
+  /** The local disk gives no more room for what is written. */
+  | { readonly kind: 'write-area-failed'; readonly error: unknown }
   /** Objects came that are not what the manifest says; they are asked for again. */
   | { readonly kind: 'objects-corrupt'; readonly fault: ObjectFault }
 
@@ -82,6 +96,8 @@ export interface OverlayStats extends FetcherStats {
   readonly ramTierBytes: number
   readonly writeCacheBytes: number
   readonly writeCacheLimitBytes: number
+  /** Writes that wait for room. */
+  readonly writesWaiting: number
   /** Reads of the kernel that had to wait for the server, and their bytes. */
   readonly demandReads: number
   readonly demandReadBytes: number
@@ -99,6 +115,13 @@ export interface Overlay {
   longestWaitMs(): number
   /** The system is up: what it has read is told to the server, unless it is not one to learn from. */
   endBoot(isWhole: boolean): void
+  /** The system goes down: it may use what was kept for that. */
+  goDown(): void
+  /**
+   * The system goes down and must come to its end: what waits for a server or for room is failed, now and
+   * from now on.
+   */
+  failWaiting(): void
   /** Call after the NBD server is closed. Reads that still wait are rejected. */
   close(): Promise<void>
 }
@@ -113,11 +136,11 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
   const sizeBytes = options.root.sizeBytes - (options.root.sizeBytes % SECTOR_BYTES)
   const tier = createTier(options)
   const memory = options.readOnly === true ? undefined : openWriteCache(options, sizeBytes)
-  const writeCache = memory && new WriteCache(memory)
+  const writing = memory && openWriting(options, memory)
   const fetcher = createFetcher(options, tier)
   const epochs = new ReaderEpochs(tier.memory.epochs)
-  const cold = new ColdOverlay({ sizeBytes, tier, epochs, fetcher, writeCache })
-  const fillWatch = memory && writeCache && watchFill(options, memory.control, writeCache)
+  const cold = new ColdOverlay({ sizeBytes, tier, epochs, fetcher, writing })
+  const fillWatch = memory && writing && watchFill(options, memory.control, writing.writeCache)
   const harvest = harvestWhileBooting(options, fetcher)
   const hotData: HotOverlayData = { sizeBytes, tier: tier.memory, writeCache: memory }
   return {
@@ -131,13 +154,18 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
       cold,
     },
     background: fetcher.background,
-    stats: () => statsOf({ tier, writeCache, cold, fetcher }),
+    stats: () => statsOf({ tier, writing, cold, fetcher }),
     unfinished: () => fetcher.unfinished,
     longestWaitMs: () => cold.longestWaitMs,
     endBoot: (isWhole) => {
       clearInterval(harvest)
       if (!isWhole) fetcher.dropTrace()
       fetcher.endBoot()
+    },
+    goDown: () => writing?.writeCache.openReserve(),
+    failWaiting: () => {
+      writing?.room.failWithoutRoom()
+      cold.failReads(new NbdError(constants.errno.EIO, 'Cannot read: the system goes down'))
     },
     close: async () => {
       clearInterval(harvest)
@@ -154,8 +182,22 @@ function openWriteCache(options: OverlayOptions, sizeBytes: number): WriteCacheM
     sizeBytes,
     folder: options.writeCacheFolder,
     limitBytes: options.writeCacheLimitBytes,
+    share: options.writeCacheShare,
     durable: options.writeCacheDurable ?? false,
+    reserveBytes: reserveOf(options),
   })
+}
+
+function reserveOf({ writeCacheLimitBytes, writeCacheShare }: OverlayOptions): number {
+  const possibleBytes = writeCacheLimitBytes + (writeCacheShare?.capacityBytes ?? 0)
+  return Math.min(RESERVE_BYTES_MAX, possibleBytes * RESERVE_SHARE)
+}
+
+function openWriting(options: OverlayOptions, memory: WriteCacheMemory): Writing {
+  const { writeCacheShare: share, onNotice } = options
+  const writeCache = new WriteCache(memory)
+  const onShareFailed = (error: unknown) => onNotice({ kind: 'write-area-failed', error })
+  return { writeCache, room: new WriteRoom({ writeCache, share, onShareFailed }) }
 }
 
 function createTier({ root: { sizeBytes }, ramTierBytes }: OverlayOptions): RamTier {
@@ -217,16 +259,17 @@ function watchFill(
 
 interface Counted {
   readonly tier: RamTier
-  readonly writeCache: WriteCache | undefined
+  readonly writing: Writing | undefined
   readonly cold: ColdOverlay
   readonly fetcher: Fetcher
 }
 
-function statsOf({ tier, writeCache, cold, fetcher }: Counted): OverlayStats {
+function statsOf({ tier, writing, cold, fetcher }: Counted): OverlayStats {
   return {
     ramTierBytes: tier.memory.frames.byteLength,
-    writeCacheBytes: writeCache?.usedBytes ?? 0,
-    writeCacheLimitBytes: writeCache?.limitBytes ?? 0,
+    writeCacheBytes: writing?.writeCache.usedBytes ?? 0,
+    writeCacheLimitBytes: writing?.writeCache.limitBytes ?? 0,
+    writesWaiting: writing?.room.waiting ?? 0,
     demandReads: cold.demandReads,
     demandReadBytes: cold.demandReadBytes,
     ...fetcher.stats(),

@@ -12,31 +12,45 @@ const FULL_WORD = -1
 const TAKEN = 0
 /** No word of the bitmap below this one has a free bit. */
 const FIRST_FREE_WORD = 1
-const COUNTER_WORDS = 2
+const LIMIT = 2
+const RESERVE = 3
+const COUNTER_WORDS = 4
 
 export interface SlotBitmapMemory {
-  /** Slots that may be taken. */
-  readonly limit: number
   readonly words: SharedArrayBuffer
   readonly counters: SharedArrayBuffer
 }
 
-/** `present` slots may be taken one by one although they are more than the limit. */
-export function createSlotBitmap(limit: number, present: number): SlotBitmapMemory {
-  return {
-    limit,
-    words: new SharedArrayBuffer(Math.ceil(Math.max(limit, present) / WORD_BITS) * 4),
-    counters: new SharedArrayBuffer(COUNTER_WORDS * 4),
-  }
+export interface SlotBitmapOptions {
+  /** Slots that may be taken now. */
+  readonly limit: number
+  /** Slots that may ever be taken; default is `limit`. */
+  readonly capacity?: number
+  /** Slots that are not given before `openReserve`; default is none. */
+  readonly reserve?: number
+  /** So many may be taken one by one although they are more than the limit. */
+  readonly present: number
+}
+
+export function createSlotBitmap({
+  limit,
+  capacity = limit,
+  reserve = 0,
+  present,
+}: SlotBitmapOptions): SlotBitmapMemory {
+  const counters = new SharedArrayBuffer(COUNTER_WORDS * 4)
+  const words = new Int32Array(counters)
+  words[LIMIT] = limit
+  words[RESERVE] = reserve
+  const bits = Math.max(limit, capacity, present)
+  return { words: new SharedArrayBuffer(Math.ceil(bits / WORD_BITS) * 4), counters }
 }
 
 export class SlotBitmap {
-  readonly limit: number
   readonly #words: Int32Array<SharedArrayBuffer>
   readonly #counters: Int32Array<SharedArrayBuffer>
 
   constructor(memory: SlotBitmapMemory) {
-    this.limit = memory.limit
     this.#words = new Int32Array(memory.words)
     this.#counters = new Int32Array(memory.counters)
   }
@@ -45,9 +59,29 @@ export class SlotBitmap {
     return this.#counters[TAKEN] ?? 0
   }
 
+  /** Slots that there are, with the reserve. */
+  get limit(): number {
+    return this.#counters[LIMIT] ?? 0
+  }
+
+  /** Slots that may be taken now, those that are with them. */
+  get open(): number {
+    return Math.max(0, this.limit - (this.#counters[RESERVE] ?? 0))
+  }
+
+  /** There is more room; `limit` is not beyond the capacity. */
+  raiseLimit(limit: number): void {
+    invariant(limit <= this.#words.length * WORD_BITS, `${limit} slots have no bits`)
+    this.#counters[LIMIT] = limit
+  }
+
+  openReserve(): void {
+    this.#counters[RESERVE] = 0
+  }
+
   /** Takes `count` slots, ascending, into `slots`. Returns false and takes none when there are too few. */
   take(slots: Int32Array, count: number): boolean {
-    if (this.taken + count > this.limit) return false
+    if (this.taken + count > this.open) return false
     let word = this.#counters[FIRST_FREE_WORD] ?? 0
     for (let at = 0; at < count; word += 1) {
       invariant(word < this.#words.length, 'the count of taken slots is wrong')

@@ -14,13 +14,15 @@
  *   speaks of: new entries wait for fdatasync of the data, freed slots for that of the table.
  */
 
-import { fdatasyncSync, ftruncateSync, readSync, writeSync } from 'node:fs'
+import { fdatasyncSync, ftruncateSync } from 'node:fs'
 import { constants } from 'node:os'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { MiB } from '#shared/units.ts'
 import { NbdError } from '../node-nbd/block-device.ts'
 import { SharedMutex } from '../node-nbd/shared-mutex.ts'
+import { EXTENT_BYTES } from '../write-area/area-layout.ts'
 import { blockCount, SECTOR_BYTES, sectorMask } from './block-size.ts'
+import { PlacedFile } from './placed-file.ts'
 import { SlotBitmap } from './slot-bitmap.ts'
 import {
   ENTRY_BASE,
@@ -39,6 +41,7 @@ import {
   CONTROL_FILE_SLOTS,
   CONTROL_FILL_LEVEL,
   CONTROL_LOCK,
+  CONTROL_ROOM,
   type WriteCacheMemory,
 } from './write-cache-files.ts'
 import { encodeEntry, TABLE_ENTRY_BYTES, TABLE_HEADER_BYTES } from './write-cache-format.ts'
@@ -53,12 +56,16 @@ const FILL_LEVEL_SLACK = 5
 /** Blocks changed under the lock at once. A larger request lets others in between. */
 const PIECE_BLOCKS = (4 * MiB) / BLOCK_BYTES
 
+const EXTENT_SLOTS = EXTENT_BYTES / BLOCK_BYTES
+
 export class WriteCache {
   readonly entries: Int32Array<SharedArrayBuffer>
   readonly #memory: WriteCacheMemory
   readonly #control: Int32Array<SharedArrayBuffer>
   readonly #lock: SharedMutex
   readonly #slots: SlotBitmap
+  readonly #data: PlacedFile
+  readonly #tableFile: PlacedFile
 
   // Scratch of one change, so that none allocates.
   readonly #freshSlots = new Int32Array(PIECE_BLOCKS)
@@ -73,14 +80,53 @@ export class WriteCache {
     this.#control = new Int32Array(memory.control)
     this.#lock = new SharedMutex(this.#control, CONTROL_LOCK)
     this.#slots = new SlotBitmap(memory.slots)
+    this.#data = new PlacedFile(memory.data)
+    this.#tableFile = new PlacedFile(memory.table)
   }
 
   get usedBytes(): number {
     return this.#slots.taken * BLOCK_BYTES
   }
 
+  /** Most bytes that may come to be used, without the reserve. */
   get limitBytes(): number {
-    return this.#slots.limit * BLOCK_BYTES
+    return this.#usableSlots * BLOCK_BYTES
+  }
+
+  /** Counts on when there is more room than before. Look before trying what may find none. */
+  get roomMade(): number {
+    return Atomics.load(this.#control, CONTROL_ROOM)
+  }
+
+  /** Settles when `roomMade` is no longer what was seen, or after `patienceMs`. */
+  async untilRoom(seen: number, patienceMs: number): Promise<void> {
+    await Atomics.waitAsync(this.#control, CONTROL_ROOM, seen, patienceMs).value
+  }
+
+  /** Another extent of the area, durably this cache's, is there for slots. */
+  addExtent(extent: number): void {
+    const { headBytes } = this.#memory.data
+    const headSlots = headBytes / BLOCK_BYTES
+    this.#lock.lock()
+    try {
+      const present = this.#slots.limit - headSlots
+      this.#data.addExtent(present / EXTENT_SLOTS, extent)
+      this.#slots.raiseLimit(Math.min(this.#slots.limit + EXTENT_SLOTS, this.#memory.slotsMax))
+    } finally {
+      this.#lock.unlock()
+    }
+    this.#tellRoom()
+  }
+
+  /** The system goes down: what was kept for that may be used. */
+  openReserve(): void {
+    this.#slots.openReserve()
+    this.#tellRoom()
+  }
+
+  /** Nothing more can be had, and somebody waits for it. */
+  announceFull(): void {
+    this.#setFillLevel(100)
   }
 
   /**
@@ -144,7 +190,7 @@ export class WriteCache {
     this.#lock.lock()
     try {
       if (this.drops !== drops) return false
-      if (this.#memory.durable) fdatasyncSync(this.#memory.tableFd)
+      if (this.#memory.durable) this.#syncTable()
       for (let block = first; block < end; block += 1) {
         const entry = this.entries[block] ?? ENTRY_BASE
         if (!isZeroEntry(entry) || !hasSlot(entry)) continue
@@ -153,6 +199,7 @@ export class WriteCache {
       }
       this.#cutFile()
       this.#announceFill()
+      this.#tellRoom()
       return true
     } catch (cause) {
       throw nbdError('free', cause)
@@ -165,8 +212,8 @@ export class WriteCache {
   flush(): void {
     if (!this.#memory.durable) return
     try {
-      fdatasyncSync(this.#memory.dataFd)
-      fdatasyncSync(this.#memory.tableFd)
+      this.#syncData()
+      this.#syncTable()
     } catch (cause) {
       throw nbdError('flush', cause)
     }
@@ -209,7 +256,7 @@ export class WriteCache {
     const changed = this.#makeEntries(first, count, offsetBytes, end)
     try {
       this.#writeData(first, count, bytes, from, offsetBytes, end)
-      if (changed && this.#memory.durable) fdatasyncSync(this.#memory.dataFd)
+      if (changed && this.#memory.durable) this.#syncData()
       if (changed) this.#publish(first, count)
     } catch (cause) {
       // Else the table may still name the slots: they are lost until the cache is opened again.
@@ -227,13 +274,13 @@ export class WriteCache {
     }
     if (fresh === 0) return 0
     if (!this.#slots.take(this.#freshSlots, fresh)) {
-      this.#setFillLevel(100)
       throw new NbdError(
         constants.errno.ENOSPC,
         `Cannot write ${count} blocks: the write cache is full with ${this.usedBytes} of ${this.limitBytes} bytes`,
       )
     }
-    const fileSlots = (this.#freshSlots[fresh - 1] ?? 0) + 1
+    const { headBytes } = this.#memory.data
+    const fileSlots = Math.min((this.#freshSlots[fresh - 1] ?? 0) + 1, headBytes / BLOCK_BYTES)
     if (fileSlots > (this.#control[CONTROL_FILE_SLOTS] ?? 0)) {
       this.#control[CONTROL_FILE_SLOTS] = fileSlots
     }
@@ -289,7 +336,7 @@ export class WriteCache {
       if (amidZeros) {
         this.#block.fill(0)
         this.#block.set(bytes.subarray(bytesAt, bytesAt + length), begin - blockAt)
-        writeFully(this.#memory.dataFd, this.#block, 0, BLOCK_BYTES, slotAt)
+        this.#data.write(this.#block, 0, BLOCK_BYTES, slotAt)
         continue
       }
       const fileAt = slotAt + begin - blockAt
@@ -297,12 +344,12 @@ export class WriteCache {
         runLength += length
         continue
       }
-      writeFully(this.#memory.dataFd, bytes, runFrom, runLength, runAt)
+      this.#data.write(bytes, runFrom, runLength, runAt)
       runAt = fileAt
       runFrom = bytesAt
       runLength = length
     }
-    writeFully(this.#memory.dataFd, bytes, runFrom, runLength, runAt)
+    this.#data.write(bytes, runFrom, runLength, runAt)
   }
 
   /** Writes zeros to a part of one block. */
@@ -353,7 +400,7 @@ export class WriteCache {
       encodeEntry(this.#table, at * TABLE_ENTRY_BYTES, this.#newEntries[at] ?? ENTRY_BASE)
     }
     const tableAt = TABLE_HEADER_BYTES + first * TABLE_ENTRY_BYTES
-    writeFully(this.#memory.tableFd, this.#table, 0, count * TABLE_ENTRY_BYTES, tableAt)
+    this.#tableFile.write(this.#table, 0, count * TABLE_ENTRY_BYTES, tableAt)
     for (let at = 0; at < count; at += 1) {
       Atomics.store(this.entries, first + at, this.#newEntries[at] ?? ENTRY_BASE)
     }
@@ -368,11 +415,11 @@ export class WriteCache {
     const tableAt = TABLE_HEADER_BYTES + first * TABLE_ENTRY_BYTES
     const old = Buffer.alloc(TABLE_ENTRY_BYTES)
     try {
-      readFully(this.#memory.tableFd, this.#table, 0, length, tableAt)
+      this.#tableFile.read(this.#table, 0, length, tableAt)
       for (let at = 0; at < length; at += TABLE_ENTRY_BYTES) {
         encodeEntry(old, 0, this.entries[first + at / TABLE_ENTRY_BYTES] ?? ENTRY_BASE)
         if (old.compare(this.#table, at, at + TABLE_ENTRY_BYTES) === 0) continue
-        writeFully(this.#memory.tableFd, old, 0, TABLE_ENTRY_BYTES, tableAt + at)
+        this.#tableFile.write(old, 0, TABLE_ENTRY_BYTES, tableAt + at)
       }
       return true
     } catch {
@@ -394,7 +441,7 @@ export class WriteCache {
         length += Math.min(BLOCK_BYTES, end - begin - length)
       }
       const from = entryOffset(entry) + begin - first * BLOCK_BYTES
-      readFully(this.#memory.dataFd, target, begin - offsetBytes, length, from)
+      this.#data.read(target, begin - offsetBytes, length, from)
       return count
     }
     return 1
@@ -407,7 +454,7 @@ export class WriteCache {
     for (let at = 0; at < BLOCK_BYTES; at += SECTOR_BYTES) {
       if ((mask & (1 << (at / SECTOR_BYTES))) === 0) continue
       const targetAt = blockAt + at - offsetBytes
-      readFully(this.#memory.dataFd, target, targetAt, SECTOR_BYTES, entryOffset(entry) + at)
+      this.#data.read(target, targetAt, SECTOR_BYTES, entryOffset(entry) + at)
     }
   }
 
@@ -427,15 +474,35 @@ export class WriteCache {
     const present = this.#control[CONTROL_FILE_SLOTS] ?? 0
     const needed = this.#slots.end(present)
     if (needed === present) return
-    ftruncateSync(this.#memory.dataFd, needed * BLOCK_BYTES)
+    ftruncateSync(this.#memory.data.headFd, needed * BLOCK_BYTES)
     this.#control[CONTROL_FILE_SLOTS] = needed
   }
 
   #announceFill(): void {
-    const percent = (this.#slots.taken / this.#slots.limit) * 100
+    const percent = (this.#slots.taken / this.#usableSlots) * 100
     const present = this.#control[CONTROL_FILL_LEVEL] ?? 0
     const reached = FILL_LEVELS.findLast((level) => percent >= level) ?? 0
     if (reached > present || percent < present - FILL_LEVEL_SLACK) this.#setFillLevel(reached)
+  }
+
+  get #usableSlots(): number {
+    return this.#memory.slotsMax - this.#memory.slotsReserved
+  }
+
+  #syncData(): void {
+    const { headFd, headBytes, areaFd } = this.#memory.data
+    if (headBytes > 0) fdatasyncSync(headFd)
+    if (areaFd >= 0) fdatasyncSync(areaFd)
+  }
+
+  #syncTable(): void {
+    const { headFd, areaFd } = this.#memory.table
+    fdatasyncSync(headFd >= 0 ? headFd : areaFd)
+  }
+
+  #tellRoom(): void {
+    Atomics.add(this.#control, CONTROL_ROOM, 1)
+    Atomics.notify(this.#control, CONTROL_ROOM)
   }
 
   #setFillLevel(level: FillLevel | 0): void {
@@ -465,18 +532,9 @@ function droppedEntry(old: number, untouched: number): number {
   return hasSlot(old) ? makeEntry(entrySlot(old), ZERO_MASK) : old
 }
 
-function writeFully(fd: number, bytes: Uint8Array, from: number, length: number, at: number): void {
-  for (let done = 0; done < length; ) {
-    done += writeSync(fd, bytes, from + done, length - done, at + done)
-  }
-}
-
-function readFully(fd: number, target: Uint8Array, to: number, length: number, at: number): void {
-  for (let done = 0; done < length; ) {
-    const read = readSync(fd, target, to + done, length - done, at + done)
-    if (read === 0) throw new Error(`the data ends at ${at + done}`)
-    done += read
-  }
+/** Whether a change was refused for want of room: it may be tried again. */
+export function isNoRoom(error: unknown): boolean {
+  return error instanceof NbdError && error.errno === constants.errno.ENOSPC
 }
 
 function nbdError(action: string, cause: unknown): NbdError {

@@ -6,9 +6,11 @@ import { release } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, isRetryable } from '#shared/errors.ts'
 import { formatBytes } from '#shared/units.ts'
+import type { Opened } from '#shared/wire/messages.ts'
 import { availableMemoryBytes } from '../machine/memory.ts'
 import { readMachineFacts } from '../machine/read-facts.ts'
 import { uptimeSeconds } from '../machine/uptime.ts'
+import { RAM_TIER_BYTES_DEFAULT } from '../ram-tier/ram-tier.ts'
 import type { Consoles } from '../screen/consoles.ts'
 import { WaitScreen } from '../screen/wait-screen.ts'
 import { AgentSession } from '../session/agent-session.ts'
@@ -22,6 +24,7 @@ import { type Resume, removeResume, writeResume } from './resume-file.ts'
 import { writeRootEnv } from './root-env.ts'
 import type { RunFolder } from './run-folder.ts'
 import { DEVICE_PATH, type ServedVdisk } from './served-vdisk.ts'
+import { chooseWritePlaces, describePlaces } from './write-places.ts'
 
 export interface BootParts {
   readonly context: AgentContext
@@ -31,6 +34,8 @@ export interface BootParts {
   /** When the agent began. */
   readonly startedUptimeSeconds: number
   readonly attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>
+  /** Room on the local disk for what is written over that vDisk; undefined when it has no write area. */
+  readonly areaBytes: (opened: Opened) => Promise<number | undefined>
   /** Between tries to load a kernel; only given by tests. */
   readonly downloadPauseMs?: number
   /** Default is `createSession`. */
@@ -42,9 +47,6 @@ export interface BootedClient {
   readonly vdisk: ServedVdisk
   readonly hostname: string
 }
-
-/** Half of what is free: the other half is for the system and what it reads. */
-const WRITE_CACHE_SHARE = 0.5
 
 /** In /run: a kernel and its archives are there for a moment, before everything else is. */
 const KERNEL_FOLDER = 'kexec'
@@ -130,12 +132,19 @@ async function attachChosen(
     await switchKernel(parts, session, opened.vdisk, kernel)
   }
   consoles.log(`booting ${opened.vdisk} (${formatBytes(opened.sizeBytes)}) as ${identity.hostname}`)
+  const memoryBytes = availableMemoryBytes()
+  const places = chooseWritePlaces(opened.writeCache, {
+    memoryBytes,
+    ramTierBytes: context.parameters.ramCacheBytes ?? RAM_TIER_BYTES_DEFAULT,
+    ...definedArea(await parts.areaBytes(opened)),
+  })
+  consoles.log(describePlaces(places, memoryBytes))
   const resume = {
     bootId: context.bootId,
     hostname: identity.hostname,
     machineId: identity.machineId,
     opened,
-    writeCacheLimitBytes: Math.floor(availableMemoryBytes() * WRITE_CACHE_SHARE),
+    places,
   }
   // Before the attach: from then on a root may wait for whoever comes after this process.
   writeResume(runFolder, resume)
@@ -143,6 +152,10 @@ async function attachChosen(
   session.phase('attached')
   writeRootEnv(runFolder, DEVICE_PATH, resume)
   return vdisk
+}
+
+function definedArea(areaBytes: number | undefined): { areaBytes?: number } {
+  return areaBytes === undefined ? {} : { areaBytes }
 }
 
 /** What could not be attached is nothing to go on with. */

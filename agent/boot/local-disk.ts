@@ -1,14 +1,15 @@
 /**
- * Finds the cache on this machine's own disks, from the start of the agent on, beside everything else.
- * Drivers are loaded by then, but disks take their time to show up: whoever waits for them waits a
+ * Finds cache and write area on this machine's own disks, from the start of the agent on, beside everything
+ * else. Drivers are loaded by then, but disks take their time to show up: whoever waits for them waits a
  * moment, and one that comes later still joins.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BootwireError } from '#shared/errors.ts'
-import { FileCacheDevice } from '../disk-cache/cache-device.ts'
 import { LateDiskCache } from '../disk-cache/late-disk-cache.ts'
 import { type OpenCacheOptions, openDiskCache } from '../disk-cache/open-disk-cache.ts'
-import { PartitionSearch } from '../disk-cache/partition-search.ts'
+import { FileDiskDevice } from '../local-disk/disk-device.ts'
+import { type OwnPartition, PartitionSearch } from '../local-disk/partition-search.ts'
+import { WriteArea } from '../write-area/write-area.ts'
 
 export interface LocalDiskTimes {
   readonly pollMs: number
@@ -29,11 +30,19 @@ export interface LocalDiskOptions extends Pick<OpenCacheOptions, 'hasServer'> {
   readonly times?: LocalDiskTimes
 }
 
+/** The write area of this machine, and the device it is on. */
+export interface FoundArea {
+  readonly area: WriteArea
+  readonly path: string
+}
+
 export class LocalDisk {
   readonly cache: LateDiskCache = new LateDiskCache()
   readonly #options: LocalDiskOptions
   readonly #times: LocalDiskTimes
   readonly #settled = Promise.withResolvers<void>()
+  readonly #searched = Promise.withResolvers<void>()
+  #area: FoundArea | undefined
 
   private constructor(options: LocalDiskOptions) {
     this.#options = options
@@ -47,48 +56,69 @@ export class LocalDisk {
     return disk
   }
 
-  /** Returns when the cache is open, or it is no longer worth to wait for it. */
+  /** Returns when what there is is open, or it is no longer worth to wait for it. */
   async settled(): Promise<void> {
     await this.#settled.promise
+  }
+
+  /** The write area; undefined when there is none, or a disk with one has not shown up in time. */
+  async writeArea(): Promise<FoundArea | undefined> {
+    await this.settled()
+    return this.#area
+  }
+
+  /** The write area of a machine that has one: waits for its disk as long as anybody looks for disks. */
+  async surelyWriteArea(): Promise<FoundArea> {
+    await Promise.race([this.#searched.promise, this.settled()])
+    if (this.#area === undefined) await this.#searched.promise
+    if (this.#area !== undefined) return this.#area
+    throw new BootwireError(
+      'WRITE_AREA_UNUSABLE',
+      'Cannot use the write area: the disk it was on is not there',
+    )
   }
 
   async #find(): Promise<void> {
     const { search = new PartitionSearch() } = this.#options
     const patience = setTimeout(() => this.#settled.resolve(), this.#times.patienceMs)
     const untilMs = performance.now() + this.#times.searchMs
-    while (performance.now() < untilMs) {
-      for (const path of await search.next()) {
-        if (await this.#open(path)) {
-          clearTimeout(patience)
-          return this.#settled.resolve()
-        }
+    while (performance.now() < untilMs && !(this.cache.isThere && this.#area !== undefined)) {
+      for (const partition of await search.next()) await this.#open(partition)
+      if (this.cache.isThere) {
+        clearTimeout(patience)
+        this.#settled.resolve()
       }
       await sleep(this.#times.pollMs, undefined, { ref: false })
     }
+    this.#searched.resolve()
   }
 
-  /** The first that is sound. */
-  async #open(path: string): Promise<boolean> {
-    const { onFound, onProblem, hasServer, budgetBytesPerDay } = this.#options
-    let device: FileCacheDevice | undefined
+  /** The first of each that is sound. */
+  async #open({ path, use }: OwnPartition): Promise<void> {
+    if (use === 'cache' ? this.cache.isThere : this.#area !== undefined) return
+    let device: FileDiskDevice | undefined
     try {
-      device = await FileCacheDevice.open(path)
-      const budget = budgetBytesPerDay === undefined ? {} : { budgetBytesPerDay }
-      await this.cache.join(await openDiskCache({ device, onProblem, hasServer, ...budget }))
-      onFound(path)
-      return true
+      device = await FileDiskDevice.open(path)
+      if (use === 'cache') await this.#joinCache(device, path)
+      else this.#area = { area: await WriteArea.open(device), path }
     } catch (error) {
       await device?.close()
       const problem = asBootwireError(error, path)
-      this.cache.fail(problem.message)
-      onProblem(problem)
-      return false
+      if (use === 'cache') this.cache.fail(problem.message)
+      this.#options.onProblem(problem)
     }
+  }
+
+  async #joinCache(device: FileDiskDevice, path: string): Promise<void> {
+    const { onFound, onProblem, hasServer, budgetBytesPerDay } = this.#options
+    const budget = budgetBytesPerDay === undefined ? {} : { budgetBytesPerDay }
+    await this.cache.join(await openDiskCache({ device, onProblem, hasServer, ...budget }))
+    onFound(path)
   }
 }
 
 function asBootwireError(error: unknown, path: string): BootwireError {
   const why = error instanceof Error ? error.message : String(error)
   if (error instanceof BootwireError) return new BootwireError(error.code, `${why} (${path})`)
-  return new BootwireError('CACHE_FAILED', `Cannot use the local disk cache ${path}: ${why}`)
+  return new BootwireError('CACHE_FAILED', `Cannot use ${path} of the local disk: ${why}`)
 }

@@ -16,10 +16,17 @@ export function overlayMessage(notice: OverlayNotice): OverlayMessage {
     const text = `${count === 1 ? 'An object' : `${count} objects`} came damaged and will be asked for again; the last: ${describeError(error)}`
     return { level: 'error', text, isForScreen: false }
   }
+  if (notice.kind === 'write-area-failed') {
+    const why = notice.error instanceof Error ? notice.error.message : String(notice.error)
+    const text = `The write area of the local disk gives no more room for what is written: ${why}`
+    return { level: 'error', text, isForScreen: true }
+  }
   const { percent, usedBytes, limitBytes } = notice
   const text = `The write cache is ${percent} % full: ${formatBytes(usedBytes)} of ${formatBytes(limitBytes)}`
   if (percent < 100) return { level: 'warning', text, isForScreen: true }
-  // From here on writes fail.
-  const full = describeError(new BootwireError('WRITE_CACHE_FULL', text))
+  // From here on whoever writes waits.
+  const full = describeError(
+    new BootwireError('WRITE_CACHE_FULL', `${text}; programs that write wait`),
+  )
   return { level: 'error', text: full, isForScreen: true }
 }

@@ -11,7 +11,12 @@ const resumeSchema = v.object({
   hostname: v.string(),
   machineId: v.string(),
   opened: openedSchema,
-  writeCacheLimitBytes: v.number(),
+  places: v.object({
+    ramTierBytes: v.number(),
+    ramBytes: v.number(),
+    diskBytes: v.number(),
+    isKept: v.boolean(),
+  }),
 })
 export type Resume = v.InferOutput<typeof resumeSchema>
 

@@ -3,6 +3,7 @@ import { describeError } from '#shared/errors.ts'
 import type { Announcer } from '../screen/server-lost-notice.ts'
 import type { AgentSession } from '../session/agent-session.ts'
 import { BootEnd } from './boot-end.ts'
+import { watchGoingDown } from './going-down.ts'
 import { untilLogin } from './login-watch.ts'
 import type { RunFolder } from './run-folder.ts'
 import type { ServedVdisk } from './served-vdisk.ts'
@@ -17,7 +18,16 @@ export interface ServeParts {
   readonly session: AgentSession
   readonly vdisk: Pick<
     ServedVdisk,
-    'stats' | 'ended' | 'detach' | 'endBoot' | 'runsAlone' | 'longestWaitMs'
+    | 'stats'
+    | 'ended'
+    | 'detach'
+    | 'endBoot'
+    | 'runsAlone'
+    | 'longestWaitMs'
+    | 'goDown'
+    | 'failWaiting'
+    | 'isKept'
+    | 'writesWaiting'
   >
   readonly runFolder: RunFolder
   readonly consoles: Announcer
@@ -28,7 +38,9 @@ export async function serveUntilShutdown(parts: ServeParts): Promise<void> {
   const stop = new AbortController()
   const bootEnd = new BootEnd(parts.vdisk)
   const timer = setInterval(() => report(parts), STATUS_INTERVAL_MS)
-  using _ = watchServer(parts)
+  using watches = new DisposableStack()
+  watches.use(watchServer(parts))
+  watches.use(watchGoingDown(parts))
   try {
     const shutDown = untilShutdown(parts, stop.signal)
     await Promise.race([shutDown, followBoot(parts, bootEnd, stop.signal).then(() => shutDown)])

@@ -13,6 +13,8 @@ import type { LocalCopy } from '../fetch/local-copy.ts'
 import type { ObjectTransport } from '../fetch/object-transport.ts'
 import { type Export, kernelFlags, type NbdConnection, serveDescriptor } from '../node-nbd/index.ts'
 import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
+import type { AreaShare } from '../write-area/area-share.ts'
+import type { WritePlaces } from './write-places.ts'
 
 export interface ServedVdiskOptions {
   readonly opened: Opened
@@ -22,9 +24,10 @@ export interface ServedVdiskOptions {
   readonly isBoot: boolean
   /** The write cache of one boot is never that of another. */
   readonly bootId: string
-  readonly ramTierBytes: number
+  readonly places: WritePlaces
   readonly writeCacheFolder: string
-  readonly writeCacheLimitBytes: number
+  /** Of the local disk, when the places have some of it. */
+  readonly writeCacheShare: AreaShare | undefined
   readonly transport: ObjectTransport
   /** What this client's own disk has of it. */
   readonly localCopy: LocalCopy
@@ -49,6 +52,12 @@ export const DEVICE_PATH: string = `/dev/${DEVICE_NAME}`
  */
 const IO_TIMEOUT_MS = 3_000
 
+/**
+ * A kernel's queue has 128 requests, and the NBD server 32 MiB for those that wait: with this all of them
+ * may be writes that wait for room, and reads still come through.
+ */
+const REQUEST_KIB_MAX = 128
+
 export class ServedVdisk {
   readonly #options: ServedVdiskOptions
   readonly #overlay: Overlay
@@ -71,9 +80,11 @@ export class ServedVdisk {
       isBoot: options.isBoot,
       diskCache: options.localCopy.diskCache,
       versionId: opened.versionId,
-      ramTierBytes: options.ramTierBytes,
+      ramTierBytes: options.places.ramTierBytes,
       writeCacheFolder: options.writeCacheFolder,
-      writeCacheLimitBytes: options.writeCacheLimitBytes,
+      writeCacheLimitBytes: options.places.ramBytes,
+      writeCacheShare: options.writeCacheShare,
+      writeCacheDurable: options.places.isKept,
       transport: options.transport,
       onNotice: options.onNotice,
       hotModuleUrl: pathToFileURL(join(programFolder, 'hot-overlay.cjs')).href,
@@ -96,6 +107,7 @@ export class ServedVdisk {
       backendId: `bootwire:${opened.versionId}:${bootId}`,
     })
     writeFileSync(`/sys/block/${DEVICE_NAME}/queue/io_timeout`, String(IO_TIMEOUT_MS))
+    writeFileSync(`/sys/block/${DEVICE_NAME}/queue/max_sectors_kb`, String(REQUEST_KIB_MAX))
     options.localCopy.begin(overlay.background, opened.hydration)
     return new ServedVdisk(options, overlay, connection)
   }
@@ -106,7 +118,35 @@ export class ServedVdisk {
   }
 
   stats(): VdiskStats {
-    return { ...this.#overlay.stats(), ...this.#options.localCopy.status() }
+    const { ramBytes, diskBytes } = this.#options.places
+    return {
+      ...this.#overlay.stats(),
+      ...this.#options.localCopy.status(),
+      writeCachePlaces: [
+        ...(ramBytes > 0 ? (['ram'] as const) : []),
+        ...(diskBytes > 0 ? (['disk'] as const) : []),
+      ],
+    }
+  }
+
+  /** Whether the next boot finds what is written. */
+  get isKept(): boolean {
+    return this.#options.places.isKept
+  }
+
+  /** Writes of the system that wait for room. */
+  get writesWaiting(): number {
+    return this.#overlay.stats().writesWaiting
+  }
+
+  /** As `Overlay.goDown`. */
+  goDown(): void {
+    this.#overlay.goDown()
+  }
+
+  /** As `Overlay.failWaiting`. */
+  failWaiting(): void {
+    this.#overlay.failWaiting()
   }
 
   /** As `Overlay.longestWaitMs`. */

@@ -4,24 +4,45 @@
  * runs (/run/initramfs/bootwire-agent), and on any other machine that has Node.
  */
 import { parseArgs } from 'node:util'
+import { parseSize } from '#shared/amounts.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { formatCommand, showCommand } from './cache-commands.ts'
+import { dropCommand, showAreaCommand } from './write-area-commands.ts'
 
 const USAGE = `usage:
-  bootwire-agent cache format DEVICE [--force]   make a cache of a disk or partition that is empty
-  bootwire-agent cache show DEVICE               say what is in it
+  bootwire-agent cache format DEVICE [--write-area SIZE] [--force]
+      make a cache of a disk or partition that is empty
+  bootwire-agent cache show DEVICE
+      say what is in it
+  bootwire-agent write-area format DEVICE [--force]
+      make room for what this machine writes, of a disk or partition that is empty
+  bootwire-agent write-area show DEVICE
+      say what is in it
+  bootwire-agent write-area drop DEVICE VERSION
+      give up what is kept there over that version
 
-A disk gets a partition table with one partition for the cache; a partition of a disk with a GPT
-becomes one. --force also takes a device that is not empty: everything on it is lost.
+A disk gets a partition table; a cache on a whole disk leaves a quarter of it, at most 32 GiB, for a write
+area, or what --write-area says, as 8GiB or none. A partition of a disk with a GPT becomes one of ours.
+--force also takes a device that is not empty: everything on it is lost.
 `
 
 async function run(): Promise<void> {
   const { positionals, values } = readArguments()
-  const [group, command, device, ...rest] = positionals
+  const [group, command, path, ...rest] = positionals
   if (values.help === true || group === undefined) return say(USAGE)
-  if (group !== 'cache' || device === undefined || rest.length > 0) throw unknownCommand()
-  if (command === 'format') return say(await formatCommand(device, values.force === true))
-  if (command === 'show' && values.force !== true) return say(await showCommand(device))
+  if (path === undefined) throw unknownCommand()
+  const { force = false, 'write-area': areaSize } = values
+  const name = [group, command, ...rest.map(() => 'more')].join(' ')
+  const areaBytes = areaSize === undefined ? undefined : parseSize(areaSize)
+  if (name === 'cache format')
+    return say(await formatCommand({ path, use: 'cache', force, areaBytes }))
+  if (areaBytes !== undefined) throw unknownCommand()
+  if (name === 'write-area format')
+    return say(await formatCommand({ path, use: 'writeArea', force }))
+  if (force) throw unknownCommand()
+  if (name === 'cache show') return say(await showCommand(path))
+  if (name === 'write-area show') return say(await showAreaCommand(path))
+  if (name === 'write-area drop more') return say(await dropCommand(path, rest[0] ?? ''))
   throw unknownCommand()
 }
 
@@ -29,7 +50,11 @@ function readArguments() {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { force: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        force: { type: 'boolean' },
+        'write-area': { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
     })
   } catch (error) {
     throw new BootwireError('INVALID_ARGUMENT', error instanceof Error ? error.message : '')

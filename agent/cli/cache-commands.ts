@@ -2,12 +2,21 @@
 import { spawnSync } from 'node:child_process'
 import { formatBytes } from '#shared/units.ts'
 import { inspectCache } from '../disk-cache/inspect-cache.ts'
-import { prepareDevice } from '../disk-cache/prepare-device.ts'
+import type { PartitionUse } from '../local-disk/gpt.ts'
+import { type PrepareOptions, prepareDevice } from './prepare-device.ts'
+
+const WHAT: Readonly<Record<PartitionUse, string>> = {
+  cache: 'a cache',
+  writeArea: 'a write area',
+}
 
 /** Returns what to say. @throws {BootwireError} */
-export async function formatCommand(path: string, force: boolean): Promise<string> {
-  const { path: made, sizeBytes, changedDisk } = await prepareDevice({ path, force })
-  const lines = [`${made} is a cache of ${formatBytes(sizeBytes)} now; the next boot uses it.`]
+export async function formatCommand(options: PrepareOptions): Promise<string> {
+  const { partitions, changedDisk } = await prepareDevice(options)
+  const lines = partitions.map(
+    ({ path, use, sizeBytes }) =>
+      `${path} is ${WHAT[use]} of ${formatBytes(sizeBytes)} now; the next boot uses it.`,
+  )
   if (changedDisk !== undefined && !rereadTable(changedDisk)) {
     lines.push(
       `The kernel could not read the new partition table of ${changedDisk}; a restart does.`,

@@ -1,6 +1,6 @@
 /** Keeps the cache's memory of itself on the disk: the state in two pages in turn, and the use table. */
 import { MiB } from '#shared/units.ts'
-import type { CacheDevice } from './cache-device.ts'
+import type { DiskDevice } from '../local-disk/disk-device.ts'
 import {
   PAGE_BYTES,
   SEGMENT_BYTES,
@@ -26,7 +26,7 @@ const STATE_DUE_BYTES: number = MiB
 const RESERVE_BYTES: number = 2 * SEGMENT_BYTES + 2 * STATE_DUE_BYTES
 
 export interface CacheStateOptions {
-  readonly device: CacheDevice
+  readonly device: DiskDevice
   readonly cacheId: Buffer
   readonly index: ObjectIndex
   readonly budget: WriteBudget

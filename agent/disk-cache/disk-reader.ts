@@ -2,7 +2,7 @@
  * Reads from the disk: a few at a time, into buffers that are used again, and none for longer than
  * anybody would wait while there is a server to ask instead.
  */
-import type { CacheDevice } from './cache-device.ts'
+import type { DiskDevice } from '../local-disk/disk-device.ts'
 import type { CacheHealth } from './cache-health.ts'
 import { DiskHangs, withDeadline } from './deadline.ts'
 import { RUN_BYTES_MAX } from './read-runs.ts'
@@ -14,7 +14,7 @@ const READS_MAX = 4
 export const READ_DEADLINE_MS = 2_000
 
 export interface DiskReaderOptions {
-  readonly device: CacheDevice
+  readonly device: DiskDevice
   readonly health: CacheHealth
   /** Without a server a disk that hangs is waited for. */
   readonly hasServer: () => boolean

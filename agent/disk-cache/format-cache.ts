@@ -1,6 +1,6 @@
 /** Makes an empty cache: superblocks and a first state. Pages of an earlier one have another id. */
 
-import type { CacheDevice } from './cache-device.ts'
+import type { DiskDevice } from '../local-disk/disk-device.ts'
 import { newCacheId } from './cache-id.ts'
 import {
   layoutOf,
@@ -13,7 +13,7 @@ import { encodeState } from './state-page.ts'
 import { encodeSuperblock } from './superblock.ts'
 
 /** `id` is only given by tests. */
-export async function formatCache(device: CacheDevice, id: Buffer = newCacheId()): Promise<void> {
+export async function formatCache(device: DiskDevice, id: Buffer = newCacheId()): Promise<void> {
   const { sizeBytes } = device
   const layout = layoutOf(sizeBytes)
   const superblock = encodeSuperblock({ id, sizeBytes })

@@ -1,7 +1,7 @@
 /** The segment that is being filled, and the batches its records are collected in. */
 
 import { invariant } from '#shared/invariant.ts'
-import type { CacheDevice } from './cache-device.ts'
+import type { DiskDevice } from '../local-disk/disk-device.ts'
 import {
   type CacheLayout,
   INDEX_PAGES,
@@ -138,7 +138,7 @@ export function recordIn(batch: Batch, { location, units }: Place): Buffer | und
  */
 export async function writeIndex(
   head: HeadSegment,
-  device: CacheDevice,
+  device: DiskDevice,
   layout: CacheLayout,
   cacheId: Buffer,
 ): Promise<number> {

@@ -2,11 +2,11 @@
 import { realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { BootwireError } from '#shared/errors.ts'
-import { BlockDevices, withDisk } from './block-devices.ts'
-import { FileCacheDevice } from './cache-device.ts'
+import { BlockDevices, withDisk } from '../local-disk/block-devices.ts'
+import { FileDiskDevice } from '../local-disk/disk-device.ts'
+import { PARTITION_TYPES, readPartitions } from '../local-disk/gpt.ts'
 import { formatCacheId } from './cache-id.ts'
 import { SEGMENT_BYTES, UNIT_BYTES } from './cache-layout.ts'
-import { CACHE_PARTITION_TYPE, readPartitions } from './gpt.ts'
 import { loadCache } from './open-disk-cache.ts'
 
 export interface CacheFacts {
@@ -33,7 +33,7 @@ export async function inspectCache(
   devices: BlockDevices = new BlockDevices(),
 ): Promise<CacheFacts> {
   const place = await placeOf(path, devices)
-  const device = await FileCacheDevice.openToRead(place.path, place.offsetBytes, place.sizeBytes)
+  const device = await FileDiskDevice.openToRead(place.path, place.offsetBytes, place.sizeBytes)
   try {
     const { id, layout, index, state } = await loadCache(device)
     return {
@@ -56,7 +56,7 @@ async function placeOf(path: string, devices: BlockDevices): Promise<CachePlace>
     stats?.isBlockDevice() === true ? devices.find(basename(realpathSync(path))) : undefined
   if (device?.parent !== undefined) return { path }
   const sizes = device ?? { sizeBytes: stats?.size ?? 0, sectorBytes: 512 }
-  const found = (await partitionsOf(path, sizes)).find(({ type }) => type === CACHE_PARTITION_TYPE)
+  const found = (await partitionsOf(path, sizes)).find(({ type }) => type === PARTITION_TYPES.cache)
   if (found === undefined) {
     throw new BootwireError(
       'CACHE_UNUSABLE',

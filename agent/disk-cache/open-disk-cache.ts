@@ -1,6 +1,6 @@
 /** Opens a cache partition: reads its state, its use table and its index, in one go over the disk. */
 import { BootwireError } from '#shared/errors.ts'
-import type { CacheDevice } from './cache-device.ts'
+import type { DiskDevice } from '../local-disk/disk-device.ts'
 import { CacheHealth } from './cache-health.ts'
 import {
   CACHE_BYTES_MIN,
@@ -33,7 +33,7 @@ import { budgetRules, WriteBudget } from './write-budget.ts'
 const LOAD_SEGMENTS = 64
 
 export interface OpenCacheOptions {
-  readonly device: CacheDevice
+  readonly device: DiskDevice
   /** Something got worse; a sentence. */
   readonly onProblem: (problem: string) => void
   /** Whether what the disk does not give can be had elsewhere just now. */
@@ -84,7 +84,7 @@ export interface LoadedCache {
 }
 
 /** Only reads. @throws {BootwireError} CACHE_UNUSABLE; what reading throws */
-export async function loadCache(device: CacheDevice): Promise<LoadedCache> {
+export async function loadCache(device: DiskDevice): Promise<LoadedCache> {
   const { id, sizeBytes } = await readSuperblock(device)
   const layout = layoutOf(sizeBytes)
   const index = new ObjectIndex(layout.segments)
@@ -96,7 +96,7 @@ export async function loadCache(device: CacheDevice): Promise<LoadedCache> {
 }
 
 /** Of the two copies the first that is sound. @throws {BootwireError} CACHE_UNUSABLE */
-async function readSuperblock(device: CacheDevice): Promise<Superblock> {
+async function readSuperblock(device: DiskDevice): Promise<Superblock> {
   if (device.sizeBytes < CACHE_BYTES_MIN) throw unusable(`it has only ${device.sizeBytes} bytes`)
   const page = Buffer.alloc(PAGE_BYTES)
   let why = ''
@@ -114,7 +114,7 @@ async function readSuperblock(device: CacheDevice): Promise<Superblock> {
 
 /** Where neither page is sound, the cache begins with nothing to spend, and looks everywhere. */
 async function readState(
-  device: CacheDevice,
+  device: DiskDevice,
   cacheId: Buffer,
   { segments }: CacheLayout,
 ): Promise<CacheState> {
@@ -138,7 +138,7 @@ async function readState(
 }
 
 async function readUses(
-  device: CacheDevice,
+  device: DiskDevice,
   cacheId: Buffer,
   { segments }: ObjectIndex,
 ): Promise<void> {
@@ -152,7 +152,7 @@ async function readUses(
 
 /** Fills the index. Returns the segment that was begun last, to be gone on with. */
 async function readIndex(
-  device: CacheDevice,
+  device: DiskDevice,
   cacheId: Buffer,
   layout: CacheLayout,
   index: ObjectIndex,

@@ -61,6 +61,16 @@ export const hydrateRequestSchema = v.object({
 })
 export type HydrateRequest = v.InferInput<typeof hydrateRequestSchema>
 
+/** What is null is taken back, what is absent stays. */
+export const writeCacheRequestSchema = v.object({
+  place: v.optional(v.nullable(v.picklist(['auto', 'ram', 'disk', 'server']))),
+  isKept: v.optional(v.nullable(v.boolean())),
+  limitBytes: v.optional(
+    v.nullable(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))),
+  ),
+})
+export type WriteCacheRequest = v.InferInput<typeof writeCacheRequestSchema>
+
 export const approveRequestSchema = v.object({ vdisks: v.optional(vdisks, []) })
 export const assignRequestSchema = v.object({
   vdisks: v.pipe(vdisks, v.minLength(1)),

@@ -20,6 +20,7 @@ import {
   hydrateRequestSchema,
   renameRequestSchema,
   unassignRequestSchema,
+  writeCacheRequestSchema,
 } from './admin-api.ts'
 import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
@@ -64,6 +65,9 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
     ),
     action('hydrate', (client, { body }) =>
       registry.setHydration(client.id, hydrationWish(parseBody(hydrateRequestSchema, body))),
+    ),
+    action('write-cache', (client, { body }) =>
+      registry.setWriteCache(client.id, parseBody(writeCacheRequestSchema, body)),
     ),
     {
       method: 'DELETE',

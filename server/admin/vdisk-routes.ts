@@ -18,6 +18,7 @@ import {
   importRequestSchema,
   type VDiskView,
   type VersionView,
+  writeCacheRequestSchema,
 } from './admin-api.ts'
 import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
@@ -87,6 +88,15 @@ export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
         const options = parseBody(importOptionsSchema, optionsIn(request.query))
         const { upload } = request
         return importVDisk(services, { upload, name: UPLOAD_NAME }, options, request)
+      },
+    },
+    {
+      method: 'POST',
+      path: '/vdisks/:name/write-cache',
+      handle: async ({ params, body }) => {
+        const wish = parseBody(writeCacheRequestSchema, body)
+        const vdisk = await services.catalog.setWriteCache(params['name'] ?? '', wish)
+        return viewOf(services, vdisk, await services.registry.list())
       },
     },
     {

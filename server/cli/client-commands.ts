@@ -7,6 +7,7 @@ import { hydrateCommand } from './hydrate-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatBoot } from './timeline.ts'
+import { clientWriteCacheCommand } from './write-cache-command.ts'
 
 const CLIENT = {
   type: 'string',
@@ -34,6 +35,7 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
     unassignCommand,
     renameCommand,
     hydrateCommand,
+    clientWriteCacheCommand,
     removeCommand,
   ]
   return cli.command('client', 'List, approve and assign clients', (cli) =>

@@ -19,9 +19,19 @@ const CLIENT_ACTIONS = new Set([
   'unassign',
   'rename',
   'hydrate',
+  'write-cache',
   'rm',
 ])
-const VDISK_ACTIONS = new Set(['show', 'versions', 'promote', 'rollback', 'export', 'trace', 'rm'])
+const VDISK_ACTIONS = new Set([
+  'show',
+  'versions',
+  'promote',
+  'rollback',
+  'export',
+  'trace',
+  'write-cache',
+  'rm',
+])
 /** Those that also take one version: `debian@2`. */
 const VERSION_ACTIONS = new Set(['promote', 'export', 'trace', 'rm'])
 

@@ -1,6 +1,6 @@
 /** `bootwire client hydrate` */
 import type { ClientView, HydrateRequest } from '#server/admin/admin-api.ts'
-import { parseRate } from './amounts.ts'
+import { parseRate } from '#shared/amounts.ts'
 import { formatHydration } from './client-stream.ts'
 import { adminClient, type Cli, itemPath, UsageError } from './command.ts'
 import type { Terminal } from './terminal.ts'

@@ -1,8 +1,8 @@
 /** `bootwire check` and `bootwire gc` */
 import type { CheckRequest, CheckView } from '#server/admin/admin-api.ts'
 import type { GarbageReport } from '#server/store/chunk-store.ts'
+import { parseShare } from '#shared/amounts.ts'
 import { formatBytes } from '#shared/units.ts'
-import { parseShare } from './amounts.ts'
 import {
   adminClient,
   answer,

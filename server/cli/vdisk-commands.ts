@@ -1,5 +1,6 @@
 /** `bootwire vdisk …` */
 import type { VDiskView, VersionView } from '#server/admin/admin-api.ts'
+import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { VersionRecord } from '#server/state/records.ts'
 import { parseVersionSelector } from '#server/vdisks/version-selector.ts'
 import { formatBytes } from '#shared/units.ts'
@@ -10,6 +11,7 @@ import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { traceCommand } from './trace-command.ts'
 import { formatRoot, promoteCommand, rollbackCommand, versionsCommand } from './version-commands.ts'
+import { formatWriteCache, vdiskWriteCacheCommand } from './write-cache-command.ts'
 
 /** Changes of production shown by `vdisk show`. */
 const HISTORY_SHOWN = 10
@@ -24,6 +26,7 @@ export function vdiskCommands(cli: Cli, terminal: Terminal): Cli {
     promoteCommand,
     rollbackCommand,
     traceCommand,
+    vdiskWriteCacheCommand,
     removeCommand,
   ]
   return cli.command('vdisk', 'Import, list and remove vDisks and their versions', (cli) =>
@@ -134,6 +137,7 @@ function formatVDisk(vdisk: VDiskView): string {
     ['imported', formatTime(vdisk.createdAtMs)],
     ['assigned to', vdisk.clientIds.join(', ')],
     ['running on', `${vdisk.sessionCount} clients`],
+    ['writes', formatWriteCache(writeCacheOf(undefined, vdisk))],
   ])
   const versions = vdisk.versions.map((version) =>
     formatPairs([

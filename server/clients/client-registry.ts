@@ -36,6 +36,7 @@ import {
 import { hostnameFor } from './hostname-pattern.ts'
 import { hydrationOf } from './hydration.ts'
 import { admissionOf, type UnknownPolicy } from './unknown-policy.ts'
+import { type WriteCacheWish, withWriteCache } from './write-cache-settings.ts'
 
 /**
  * Clients nobody has decided about. They register themselves, so their number is bounded: a large
@@ -161,6 +162,17 @@ export class ClientRegistry {
     return this.#change(id, (client) => ({
       ...client,
       hydration: { ...hydrationOf(client), ...wish },
+    }))
+  }
+
+  /**
+   * Sets where the client keeps what it writes; what is not said stays.
+   * @throws {BootwireError} INVALID_ARGUMENT
+   */
+  setWriteCache(id: string, wish: WriteCacheWish): Promise<ClientRecord> {
+    return this.#change(id, ({ writeCache, ...client }) => ({
+      ...client,
+      ...withWriteCache(writeCache, wish),
     }))
   }
 

@@ -1,7 +1,7 @@
 /** What the database holds: one interface per kind of record, and the key each lies under. */
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
-import type { Hydration, RootLocation, Status } from '#shared/wire/messages.ts'
+import type { Hydration, RootLocation, Status, WriteCacheSettings } from '#shared/wire/messages.ts'
 
 /** `vdisk/<name>` */
 export const VDISK_KEYS = 'vdisk/'
@@ -33,6 +33,8 @@ export interface VDiskRecord {
   readonly history: readonly ProductionChange[]
   /** Number of the next version; numbers are never given twice. */
   readonly nextNumber: number
+  /** Where its clients keep what they write; what is absent is as by default. */
+  readonly writeCache?: Partial<WriteCacheSettings>
 }
 
 /** A version came into production. */
@@ -84,6 +86,8 @@ export interface ClientRecord {
   readonly address?: string
   /** How the rest of its vDisk is fetched; absent until the administrator says. */
   readonly hydration?: Hydration
+  /** Where it keeps what it writes; what is absent is as its vDisk has it. */
+  readonly writeCache?: Partial<WriteCacheSettings>
 }
 
 export interface BootRecord {

@@ -4,7 +4,14 @@ import { kernelFilePaths } from '#server/boot/boot-paths.ts'
 import type { ClientRecord, ClientState, VersionRecord } from '#server/state/records.ts'
 import type { VersionReader } from '#server/store/chunk-store.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
-import type { Hydration, Identity, Offer, Opened, ServerMessage } from '#shared/wire/messages.ts'
+import type {
+  Hydration,
+  Identity,
+  Offer,
+  Opened,
+  ServerMessage,
+  WriteCacheSettings,
+} from '#shared/wire/messages.ts'
 
 /** Longest text of an error message on the wire (messages.ts). */
 const TEXT_LENGTH_MAX = 1024
@@ -42,10 +49,16 @@ export function identityMessage(facts: IdentityFacts, settings: IdentitySettings
   }
 }
 
+/** What was set for a client and its vDisk. */
+export interface ClientSettings {
+  readonly hydration: Hydration
+  readonly writeCache: WriteCacheSettings
+}
+
 export function openedMessage(
   version: VersionRecord,
   reader: Pick<VersionReader, 'storedBytes' | 'signedRoot'>,
-  hydration: Hydration,
+  { hydration, writeCache }: ClientSettings,
 ): Opened {
   const { kernel } = version
   const { record, signature, signerKey } = reader.signedRoot
@@ -61,6 +74,7 @@ export function openedMessage(
       signerKey: base64(signerKey),
     },
     hydration,
+    writeCache,
     root: version.root,
     ...(kernel !== undefined && {
       kernel: { id: kernel.id, release: kernel.release, ...kernelFilePaths(kernel.id) },

@@ -15,6 +15,7 @@ import type { Boot } from '#server/clients/boot.ts'
 import type { BootLog } from '#server/clients/boot-log.ts'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import { hydrationOf } from '#server/clients/hydration.ts'
+import { assertKeepable, writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { Log } from '#server/log.ts'
 import type { VersionRecord } from '#server/state/records.ts'
 import type { VersionReader } from '#server/store/chunk-store.ts'
@@ -47,6 +48,7 @@ import { ObjectSender } from './object-sender.ts'
 import type { OpenVersions, VersionLease } from './open-versions.ts'
 import { SerialQueue } from './serial-queue.ts'
 import {
+  type ClientSettings,
   errorMessage,
   type IdentitySettings,
   identityMessage,
@@ -330,7 +332,9 @@ export class Session implements TableSession {
       const client = await registry.get(clientId)
       const request = { vdisk, versionId }
       const version = await permittedVersion(request, client, boot.record, catalog)
-      await this.#stream(version, hydrationOf(client), firstPushBytes)
+      const writeCache = writeCacheOf(client, (await catalog.tryGet(vdisk))?.record)
+      assertKeepable(writeCache)
+      await this.#stream(version, { hydration: hydrationOf(client), writeCache }, firstPushBytes)
     } catch (error) {
       if (!(error instanceof BootwireError)) throw error
       this.#log.warn({ vdisk, versionId, code: error.code }, error.message)
@@ -340,7 +344,7 @@ export class Session implements TableSession {
 
   async #stream(
     version: VersionRecord,
-    hydration: Hydration,
+    settings: ClientSettings,
     firstPushBytes: number,
   ): Promise<void> {
     const { versions, bootSets, registry, boots, catalog } = this.#services
@@ -365,8 +369,8 @@ export class Session implements TableSession {
     this.#lease = lease
     this.#bootSet = bootSet
     this.#state = 'open'
-    this.#lastHydration = hydration
-    this.#send(openedMessage(version, lease.reader, hydration))
+    this.#lastHydration = settings.hydration
+    this.#send(openedMessage(version, lease.reader, settings))
     this.#log.info({ vdisk, versionId }, 'vDisk opened')
     this.#startSending(lease, bootSet, firstPushBytes)
     await registry.rememberChoice(clientId, vdisk).catch((error: unknown) => {

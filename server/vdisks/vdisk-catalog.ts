@@ -9,6 +9,7 @@
  * written, whoever imports, promotes and removes at the same time.
  */
 
+import { type WriteCacheWish, withWriteCache } from '#server/clients/write-cache-settings.ts'
 import type { Log } from '#server/log.ts'
 import { ChangeFeed } from '#server/state/change-feed.ts'
 import {
@@ -209,6 +210,25 @@ export class VDiskCatalog {
         `Cannot roll vDisk "${name}" back: ${why}; "bootwire vdisk promote ${name} VERSION" names one`,
       )
     })
+  }
+
+  /**
+   * Sets where its clients keep what they write; what is not said stays.
+   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
+   */
+  async setWriteCache(name: string, wish: WriteCacheWish): Promise<VDisk> {
+    const changed = await transactUntilWritten(this.#store, async () => {
+      const { condition, record, versions } = await this.#require(name)
+      const { writeCache, ...rest } = record
+      const after = { ...rest, ...withWriteCache(writeCache, wish) }
+      return {
+        conditions: [condition],
+        changes: [put(VDISK_KEYS + name, after)],
+        result: { record: after, versions },
+      }
+    })
+    this.changes.emit(name)
+    return changed
   }
 
   /**

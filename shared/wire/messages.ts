@@ -40,6 +40,17 @@ export const hydrationSchema = v.object({
 })
 export type Hydration = v.InferOutput<typeof hydrationSchema>
 
+/** Where what a client writes over a vDisk is kept. The booted system does not see it. */
+export const writeCacheSchema = v.object({
+  /** auto: in memory, then on the local disk, as far as there is room; else there and nowhere else. */
+  place: v.picklist(['auto', 'ram', 'disk', 'server']),
+  /** Whether the next boot finds it again. */
+  isKept: v.boolean(),
+  /** Most bytes; 0 for as much as there is room for. */
+  limitBytes: count,
+})
+export type WriteCacheSettings = v.InferOutput<typeof writeCacheSchema>
+
 /** Where the root file system lies inside a vDisk, found at import. */
 export const rootLocationSchema = v.object({
   /** 1-based partition number; 0 when the vDisk is a bare file system. */
@@ -93,6 +104,10 @@ export const statusSchema = v.object({
   ramTierBytes: count,
   writeCacheBytes: count,
   writeCacheLimitBytes: count,
+  /** Places that it has, in the order in which they are filled. */
+  writeCachePlaces: v.pipe(v.array(v.picklist(['ram', 'disk', 'server'])), v.maxLength(3)),
+  /** Writes of the system that wait for room. */
+  writesWaiting: count,
   demandReads: count,
   demandReadBytes: count,
   chunksReceived: count,
@@ -198,6 +213,7 @@ export const openedSchema = v.object({
   storedBytes: count,
   manifest: signedRootSchema,
   hydration: hydrationSchema,
+  writeCache: writeCacheSchema,
   root: rootLocationSchema,
   /** The kernel this version brings; absent when it has none and runs on whatever kernel is up. */
   kernel: v.optional(

@@ -15,10 +15,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 import { type Overlay, type OverlayStats, openOverlay } from '#agent/block/open-overlay.ts'
-import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
 import { LateDiskCache } from '#agent/disk-cache/late-disk-cache.ts'
 import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
 import { DiskCopy } from '#agent/fetch/disk-copy.ts'
+import { FileDiskDevice } from '#agent/local-disk/disk-device.ts'
 import { NbdServer } from '#agent/node-nbd/index.ts'
 import { RAM_TIER_BYTES_DEFAULT } from '#agent/ram-tier/ram-tier.ts'
 import { verifiedRoot } from '#agent/session/opened-version.ts'
@@ -146,7 +146,7 @@ function socketPath({ folder }: AgentOptions): string {
 
 async function joinCache(diskCache: LateDiskCache, path: string): Promise<void> {
   const cache = await openDiskCache({
-    device: await FileCacheDevice.open(path),
+    device: await FileDiskDevice.open(path),
     onProblem: (problem) => say(`problem ${problem}`),
     hasServer: () => true,
   })

@@ -6,8 +6,8 @@
  */
 import { mkdir, mkdtemp, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
 import { formatCache } from '#agent/disk-cache/format-cache.ts'
+import { FileDiskDevice } from '#agent/local-disk/disk-device.ts'
 import type { TraceView } from '#server/admin/admin-api.ts'
 import { invariant } from '#shared/invariant.ts'
 import { GiB } from '#shared/units.ts'
@@ -163,7 +163,7 @@ export async function makeCache(path: string): Promise<void> {
   const file = await open(path, 'w')
   await file.truncate(CACHE_BYTES)
   await file.close()
-  const device = await FileCacheDevice.open(path)
+  const device = await FileDiskDevice.open(path)
   await formatCache(device)
   await device.close()
 }

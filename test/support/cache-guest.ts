@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { LocalDisk } from '#agent/boot/local-disk.ts'
-import { PartitionSearch } from '#agent/disk-cache/partition-search.ts'
+import { PartitionSearch } from '#agent/local-disk/partition-search.ts'
 import { readAll, testObject } from './disk-cache-objects.ts'
 
 const DEVICES = '/tmp/dev'

@@ -1,7 +1,7 @@
 /** A disk in memory that fails as told: bad places, refused writes, no answers at all. */
-import type { CacheDevice } from '#agent/disk-cache/cache-device.ts'
+import type { DiskDevice } from '#agent/local-disk/disk-device.ts'
 
-export class FaultyDisk implements CacheDevice {
+export class FaultyDisk implements DiskDevice {
   readonly sizeBytes: number
   readonly bytes: Buffer
   /** Offset and length of each read. */

@@ -191,6 +191,7 @@ export class MemoryVersion {
         signerKey: Buffer.from(this.signedRoot.signerKey).toString('base64'),
       },
       hydration: { mode: 'off', rateBytesPerSecond: 0 },
+      writeCache: { place: 'auto', isKept: false, limitBytes: 0 },
       root: { partition: 1, fsType: 'ext4', options: '' },
       ...fields,
     }

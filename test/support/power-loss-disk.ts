@@ -2,7 +2,7 @@
  * A disk in memory that can lose power. What was not synced is there or not, sector by sector, in any
  * order, as with a disk that has a cache of its own.
  */
-import type { CacheDevice } from '#agent/disk-cache/cache-device.ts'
+import type { DiskDevice } from '#agent/local-disk/disk-device.ts'
 
 export const SECTOR_BYTES = 512
 
@@ -13,7 +13,7 @@ interface Written {
   readonly bytes: Buffer
 }
 
-export class PowerLossDisk implements CacheDevice {
+export class PowerLossDisk implements DiskDevice {
   readonly sizeBytes: number
   /** As a reader sees it. */
   readonly bytes: Buffer

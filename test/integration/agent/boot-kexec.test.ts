@@ -48,6 +48,7 @@ it('a kernel is asked for until it comes; the server learns why it was refused',
     consoles: new Consoles([]),
     supervisor: new SupervisorControl(agentEnd),
     startedUptimeSeconds: 1,
+    areaBytes: async () => undefined,
     attach: () => assert.fail('nothing is attached'),
     downloadPauseMs: 1,
     newSession: (context) => {

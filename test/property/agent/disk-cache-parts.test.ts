@@ -9,12 +9,12 @@ import {
   UNIT_BYTES,
 } from '#agent/disk-cache/cache-layout.ts'
 import { formatCache } from '#agent/disk-cache/format-cache.ts'
-import { decodeGuid, encodeGuid } from '#agent/disk-cache/gpt.ts'
 import { ObjectTable } from '#agent/disk-cache/object-table.ts'
 import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
 import { planRuns, RUN_BYTES_MAX } from '#agent/disk-cache/read-runs.ts'
 import { readRecord, recordUnits, writeRecord } from '#agent/disk-cache/record.ts'
 import { WriteBudget } from '#agent/disk-cache/write-budget.ts'
+import { decodeGuid, encodeGuid } from '#agent/local-disk/gpt.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { GiB, MiB } from '#shared/units.ts'
 import { readAll, testObject } from '#test/support/disk-cache-objects.ts'

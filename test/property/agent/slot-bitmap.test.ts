@@ -17,7 +17,7 @@ it('the bitmap gives the lowest free slots, within its limit, and knows where th
       fc.nat(200),
       fc.array(step, { maxLength: 60, size: 'max' }),
       (limit, present, steps) => {
-        const memory = createSlotBitmap(limit, present)
+        const memory = createSlotBitmap({ limit, present })
         const bitmap = new SlotBitmap(memory)
         const bits = memory.words.byteLength * 8
         const model = new Set<number>()
@@ -56,7 +56,7 @@ function take(bitmap: SlotBitmap, model: Set<number>, limit: number, count: numb
 }
 
 it('a slot that is not taken cannot be freed, nor one beyond the bitmap taken', () => {
-  const bitmap = new SlotBitmap(createSlotBitmap(40, 0))
+  const bitmap = new SlotBitmap(createSlotBitmap({ limit: 40, present: 0 }))
   assert.throws(() => bitmap.free(3), /Invariant broken: slot 3 is not taken/)
   assert.throws(() => bitmap.takeThis(64), /Invariant broken: slot 64 has no bit/)
 })

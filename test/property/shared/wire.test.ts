@@ -27,7 +27,12 @@ import {
   MACS_MAX,
   NAME_LENGTH_MAX,
 } from '#shared/wire/limits.ts'
-import type { AgentMessage, Hydration, ServerMessage } from '#shared/wire/messages.ts'
+import type {
+  AgentMessage,
+  Hydration,
+  ServerMessage,
+  WriteCacheSettings,
+} from '#shared/wire/messages.ts'
 import { objectsFrame } from '#test/unit/shared/wire/objects-frame.ts'
 
 const hexDigits = (min: number, max: number) =>
@@ -83,6 +88,8 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
     ramTierBytes: count,
     writeCacheBytes: count,
     writeCacheLimitBytes: count,
+    writeCachePlaces: fc.subarray(['ram', 'disk', 'server'] as const),
+    writesWaiting: count,
     demandReads: count,
     demandReadBytes: count,
     chunksReceived: count,
@@ -122,6 +129,12 @@ const agentMessage: fc.Arbitrary<AgentMessage> = fc.oneof(
 const hydration: fc.Arbitrary<Hydration> = fc.record({
   mode: fc.constantFrom('off', 'run', 'pause'),
   rateBytesPerSecond: count,
+})
+
+const writeCache: fc.Arbitrary<WriteCacheSettings> = fc.record({
+  place: fc.constantFrom('auto', 'ram', 'disk', 'server'),
+  isKept: fc.boolean(),
+  limitBytes: count,
 })
 
 const base64 = (bytesMax: number) =>
@@ -170,6 +183,7 @@ const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
         signerKey: base64(256),
       }),
       hydration,
+      writeCache,
       root: fc.record({
         partition: fc.nat(128),
         fsType: fc.stringMatching(/^[a-z0-9]{2,16}$/),
@@ -191,6 +205,7 @@ const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
         'storedBytes',
         'manifest',
         'hydration',
+        'writeCache',
         'root',
       ],
     },

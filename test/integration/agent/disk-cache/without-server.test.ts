@@ -4,11 +4,11 @@ import { open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { type Overlay, openOverlay } from '#agent/block/open-overlay.ts'
-import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
 import { formatCache } from '#agent/disk-cache/format-cache.ts'
 import { LateDiskCache } from '#agent/disk-cache/late-disk-cache.ts'
 import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
 import { DiskCopy } from '#agent/fetch/disk-copy.ts'
+import { FileDiskDevice } from '#agent/local-disk/disk-device.ts'
 import { RAM_TIER_BYTES_MIN } from '#agent/ram-tier/ram-tier.ts'
 import type { AgentSession } from '#agent/session/agent-session.ts'
 import { verifiedRoot } from '#agent/session/opened-version.ts'
@@ -54,7 +54,7 @@ describe('a client with the whole version on its disk', TIMEOUT, () => {
     const cache = new LateDiskCache()
     await cache.join(
       await openDiskCache({
-        device: await FileCacheDevice.open(path),
+        device: await FileDiskDevice.open(path),
         onProblem: (problem) => problems.push(problem),
         hasServer: () => session.isOpen,
         readDeadlineMs: 200,
@@ -93,7 +93,7 @@ describe('a client with the whole version on its disk', TIMEOUT, () => {
     const file = await open(path, 'w')
     await file.truncate(80 * MiB)
     await file.close()
-    const device = await FileCacheDevice.open(path)
+    const device = await FileDiskDevice.open(path)
     await formatCache(device)
     await device.close()
     return path

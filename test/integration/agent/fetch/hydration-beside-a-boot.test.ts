@@ -11,12 +11,12 @@ import { after, before, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HotOverlayData, openHotDevice } from '#agent/block/hot-overlay.ts'
 import { type Overlay, openOverlay } from '#agent/block/open-overlay.ts'
-import { FileCacheDevice } from '#agent/disk-cache/cache-device.ts'
 import { formatCache } from '#agent/disk-cache/format-cache.ts'
 import { LateDiskCache } from '#agent/disk-cache/late-disk-cache.ts'
 import { openDiskCache } from '#agent/disk-cache/open-disk-cache.ts'
 import { DiskCopy } from '#agent/fetch/disk-copy.ts'
 import { PathWindow } from '#agent/fetch/path-window.ts'
+import { FileDiskDevice } from '#agent/local-disk/disk-device.ts'
 import { RAM_TIER_BYTES_MIN } from '#agent/ram-tier/ram-tier.ts'
 import { verifiedRoot } from '#agent/session/opened-version.ts'
 import { createCore } from '#server/core.ts'
@@ -146,7 +146,7 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
     const file = await open(path, 'w')
     await file.truncate(256 * MiB)
     await file.close()
-    const device = await FileCacheDevice.open(path)
+    const device = await FileDiskDevice.open(path)
     await formatCache(device)
     await device.close()
     return path
@@ -154,7 +154,7 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
 
   async function openCache(path: string) {
     return await openDiskCache({
-      device: await FileCacheDevice.open(path),
+      device: await FileDiskDevice.open(path),
       onProblem: (problem) => assert.fail(problem),
       hasServer: () => true,
     })

@@ -17,7 +17,7 @@ const RESUME: Resume = {
   opened: opened({
     kernel: { id: 'cafe0123', release: '6.1', kernelPath: '/k', initrdPaths: ['/i'] },
   }),
-  writeCacheLimitBytes: 1_000_000,
+  places: { ramTierBytes: 4_000_000, ramBytes: 1_000_000, diskBytes: 0, isKept: false },
 }
 
 describe('writeRootEnv', () => {

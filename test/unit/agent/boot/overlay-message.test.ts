@@ -17,7 +17,10 @@ it('overlayMessage() warns of a write cache that fills', () => {
 it('overlayMessage() says what to do when the write cache is full', () => {
   const { level, text } = overlayMessage({ ...FILLING, percent: 100, usedBytes: 100 * MiB })
   assert.equal(level, 'error')
-  assert.match(text, /^BW-E407 The write cache is 100 % full.*\n {2}Restart the client/)
+  assert.match(
+    text,
+    /^BW-E407 The write cache is 100 % full.*; programs that write wait\n {2}Delete something/,
+  )
 })
 
 it('overlayMessage() tells the server of objects that came damaged', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { parseRate, parseShare } from '#server/cli/amounts.ts'
+import { parseRate, parseShare } from '#shared/amounts.ts'
 
 it('parseRate() knows the units people write', () => {
   const rates: [string, number][] = [

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it, mock } from 'node:test'
 import { DEFAULT_HYDRATION } from '#server/clients/hydration.ts'
+import { DEFAULT_WRITE_CACHE } from '#server/clients/write-cache-settings.ts'
 import { createLog, silentLog } from '#server/log.ts'
 import { Session } from '#server/stream/session.ts'
 import { UnreadableObjects } from '#server/stream/unreadable-objects.ts'
@@ -205,6 +206,7 @@ describe('open', () => {
         signerKey: Buffer.from(signerKey).toString('base64'),
       },
       hydration: DEFAULT_HYDRATION,
+      writeCache: DEFAULT_WRITE_CACHE,
       root: { partition: 1, fsType: 'ext4', options: '' },
       kernel: {
         ...kernel,
@@ -674,6 +676,8 @@ describe('the record of the boot', () => {
       ramTierBytes: 2,
       writeCacheBytes: 3,
       writeCacheLimitBytes: 4,
+      writeCachePlaces: ['ram'],
+      writesWaiting: 0,
       demandReads: 5,
       demandReadBytes: 6,
       chunksReceived: 7,

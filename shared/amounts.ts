@@ -1,4 +1,4 @@
-/** Amounts as people type them: rates and shares. Pure. */
+/** Amounts as people type them: rates, sizes and shares. Pure. */
 import { BootwireError } from '#shared/errors.ts'
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -23,6 +23,18 @@ export function parseRate(text: string): number {
   throw new BootwireError(
     'INVALID_ARGUMENT',
     `Cannot use "${text}" as a rate: expected something like 5MB/s, 800KiB/s or 40Mbit/s, or none`,
+  )
+}
+
+/** `4GiB`, `500M` → bytes; `none` and `0` are no limit. */
+export function parseSize(text: string): number {
+  if (/^(0|none|unlimited)$/i.test(text)) return 0
+  const [, amount, unit] = /^(\d+(?:\.\d+)?) *([kmg]i?|)b?$/i.exec(text.trim()) ?? []
+  const bytes = Math.round(Number(amount) * (UNITS[unit?.toLowerCase() ?? '?'] ?? 0))
+  if (bytes >= 1 && Number.isSafeInteger(bytes)) return bytes
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot use "${text}" as a size: expected something like 500MB or 4GiB, or none`,
   )
 }
 

@@ -1,16 +1,23 @@
 /**
- * GUID partition tables, as far as a cache partition needs them (UEFI 2.10, chapter 5): finding
- * partitions by type, making a table with one partition, and changing the type of one. Both copies of
- * the table are checked by their CRCs, and both are written.
+ * GUID partition tables, as far as partitions of ours need them (UEFI 2.10, chapter 5): finding
+ * partitions by type, making a table with some, and changing the type of one. Both copies of the table
+ * are checked by their CRCs, and both are written.
  */
 import { randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { invariant } from '#shared/invariant.ts'
 import { MiB } from '#shared/units.ts'
 
-/** What marks a partition as ours: a random GUID that is nothing else's. */
-export const CACHE_PARTITION_TYPE = 'b0d73592-3b21-4107-af76-1915ed92adec'
-const CACHE_PARTITION_NAME = 'bootwire cache'
+/** What marks a partition as ours, and for what: random GUIDs that are nothing else's. */
+export const PARTITION_TYPES = {
+  cache: 'b0d73592-3b21-4107-af76-1915ed92adec',
+  writeArea: '7b1f4a0e-52c3-4d86-9f3c-c1d0a65e8b27',
+} as const
+export type PartitionUse = keyof typeof PARTITION_TYPES
+const PARTITION_NAMES: Readonly<Record<PartitionUse, string>> = {
+  cache: 'bootwire cache',
+  writeArea: 'bootwire writes',
+}
 
 const SIGNATURE = Buffer.from('EFI PART')
 const REVISION = 0x1_0000
@@ -57,32 +64,53 @@ export async function readPartitions(disk: DiskBytes): Promise<GptPartition[] | 
 }
 
 /** The writes that make a partition ours. Returns undefined when the disk has no sound table. */
-export async function changeToCacheType(
+export async function changeType(
   disk: DiskBytes,
   partition: number,
+  use: PartitionUse,
 ): Promise<DiskWrite[] | undefined> {
   const table = (await readTable(disk, 1)) ?? (await readTable(disk, lastSector(disk)))
   if (table === undefined) return undefined
   const { entryBytes } = table
   const entries = Buffer.from(table.entries)
-  encodeGuid(CACHE_PARTITION_TYPE).copy(entries, (partition - 1) * entryBytes)
+  encodeGuid(PARTITION_TYPES[use]).copy(entries, (partition - 1) * entryBytes)
   return writesOf(disk, table.header, entries)
 }
 
-/** The writes that put a table on an empty disk, with one partition of ours over all of it. */
-export function newTable(disk: Omit<DiskBytes, 'read'>): DiskWrite[] {
+/** A partition that is to be made. */
+export interface NewPartition {
+  readonly use: PartitionUse
+  /** The last may leave it out: it has all that is left. */
+  readonly sizeBytes?: number
+}
+
+export interface NewTable {
+  readonly writes: readonly DiskWrite[]
+  /** In the order in which they were asked for. */
+  readonly partitions: readonly GptPartition[]
+}
+
+/** What puts a table on an empty disk, with partitions of ours that begin and end at whole MiB. */
+export function newTable(disk: Omit<DiskBytes, 'read'>, wanted: readonly NewPartition[]): NewTable {
   const { sectorBytes } = disk
   const firstUsable = 2 + sectorsOfEntries(sectorBytes)
   const lastUsable = lastSector(disk) - 1 - sectorsOfEntries(sectorBytes)
   const align = MiB / sectorBytes
-  const first = Math.ceil(firstUsable / align) * align
-  const last = Math.floor((lastUsable + 1) / align) * align - 1
+  const end = Math.floor((lastUsable + 1) / align) * align
   const entries = Buffer.alloc(ENTRIES * ENTRY_BYTES)
-  encodeGuid(CACHE_PARTITION_TYPE).copy(entries, 0)
-  randomGuid().copy(entries, 16)
-  entries.writeBigUInt64LE(BigInt(first), 32)
-  entries.writeBigUInt64LE(BigInt(last), 40)
-  entries.write(CACHE_PARTITION_NAME, NAME_OFFSET, 'utf16le')
+  let first = Math.ceil(firstUsable / align) * align
+  for (const [index, { use, sizeBytes }] of wanted.entries()) {
+    const sectors =
+      sizeBytes === undefined ? end - first : Math.floor(sizeBytes / MiB) * (MiB / sectorBytes)
+    invariant(sectors > 0 && first + sectors <= end, 'the partitions fit the disk')
+    const entry = entries.subarray(index * ENTRY_BYTES)
+    encodeGuid(PARTITION_TYPES[use]).copy(entry, 0)
+    randomGuid().copy(entry, 16)
+    entry.writeBigUInt64LE(BigInt(first), 32)
+    entry.writeBigUInt64LE(BigInt(first + sectors - 1), 40)
+    entry.write(PARTITION_NAMES[use], NAME_OFFSET, 'utf16le')
+    first += sectors
+  }
   const header = Buffer.alloc(sectorBytes)
   SIGNATURE.copy(header)
   header.writeUInt32LE(REVISION, 8)
@@ -92,16 +120,11 @@ export function newTable(disk: Omit<DiskBytes, 'read'>): DiskWrite[] {
   randomGuid().copy(header, 56)
   header.writeUInt32LE(ENTRIES, 80)
   header.writeUInt32LE(ENTRY_BYTES, 84)
-  return [...writesOf(disk, header, entries), { offset: 0, bytes: protectiveMbr(disk) }]
-}
-
-/** @returns the partition of `newTable` */
-export function onlyPartition(writes: readonly DiskWrite[], sectorBytes: number): GptPartition {
-  const entries = writes.find(({ offset }) => offset === 2 * sectorBytes)?.bytes
-  invariant(entries !== undefined, 'a table has entries')
-  const [partition] = partitionsIn(entries, ENTRY_BYTES, sectorBytes)
-  invariant(partition !== undefined, 'a new table has a partition')
-  return partition
+  const mbr = { offset: 0, bytes: protectiveMbr(disk) }
+  return {
+    writes: [...writesOf(disk, header, entries), mbr],
+    partitions: partitionsIn(entries, ENTRY_BYTES, sectorBytes),
+  }
 }
 
 async function readTable(disk: DiskBytes, sector: number): Promise<Table | undefined> {

@@ -1,44 +1,68 @@
 /**
- * Makes a cache on a disk or partition that somebody named, and refuses when anybody could miss what is
- * there. A whole disk gets a table with one partition of ours, a partition becomes one of our type.
+ * Makes a cache or a write area on a disk or partition that somebody named, and refuses when anybody could
+ * miss what is there. A whole disk gets a table with partitions of ours, a partition becomes one of them.
  */
+import { randomBytes } from 'node:crypto'
 import { constants, readFileSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
-import { formatBytes } from '#shared/units.ts'
-import { type BlockDevice, BlockDevices, withDisk } from './block-devices.ts'
-import { FileCacheDevice } from './cache-device.ts'
-import { CACHE_BYTES_MIN, PAGE_BYTES, SUPERBLOCK_OFFSET } from './cache-layout.ts'
-import { formatCache } from './format-cache.ts'
-import { findContent } from './found-content.ts'
+import { formatBytes, GiB, MiB } from '#shared/units.ts'
+import { CACHE_BYTES_MIN, PAGE_BYTES, SUPERBLOCK_OFFSET } from '../disk-cache/cache-layout.ts'
+import { formatCache } from '../disk-cache/format-cache.ts'
+import { decodeSuperblock } from '../disk-cache/superblock.ts'
+import { type BlockDevice, BlockDevices, withDisk } from '../local-disk/block-devices.ts'
+import { FileDiskDevice } from '../local-disk/disk-device.ts'
+import { findContent } from '../local-disk/found-content.ts'
 import {
-  CACHE_PARTITION_TYPE,
-  changeToCacheType,
+  changeType,
+  type DiskBytes,
   type DiskWrite,
+  type NewPartition,
   newTable,
-  onlyPartition,
+  PARTITION_TYPES,
+  type PartitionUse,
   readPartitions,
-} from './gpt.ts'
-import { decodeSuperblock } from './superblock.ts'
+} from '../local-disk/gpt.ts'
+import { AREA_BYTES_MIN, DIRECTORY_BYTES, DIRECTORY_OFFSETS } from '../write-area/area-layout.ts'
+import { AREA_ID_BYTES, decodeDirectory } from '../write-area/directory.ts'
+import { formatArea } from '../write-area/write-area.ts'
 
 export interface Prepared {
-  /** Of the cache's partition; of a whole disk the kernel may not know it yet. */
-  readonly path: string
-  readonly sizeBytes: number
+  readonly partitions: readonly PreparedPartition[]
   /** The kernel has to read the disk's table again. */
   readonly changedDisk?: string
 }
 
+export interface PreparedPartition {
+  /** Of a whole disk's the kernel may not know it yet. */
+  readonly path: string
+  readonly use: PartitionUse
+  readonly sizeBytes: number
+}
+
 export interface PrepareOptions {
   readonly path: string
+  /** What it shall be. */
+  readonly use: PartitionUse
+  /** Of a whole disk that becomes a cache, so much is a write area; 0 for none. Default: see `defaultAreaBytes`. */
+  readonly areaBytes?: number | undefined
   /** Whatever is there may be lost. */
   readonly force: boolean
   readonly devices?: BlockDevices
 }
 
-/** A table, and room to align the partition. */
-const DISK_BYTES_MIN: number = CACHE_BYTES_MIN + 4 * 1024 * 1024
+/** A table, and room to align partitions. */
+const TABLE_BYTES: number = 4 * MiB
+
+/** Of a whole disk: as much as a day's writes of a desktop, and the larger part for what is read. */
+const AREA_SHARE = 1 / 4
+const AREA_BYTES_DEFAULT_MAX: number = 32 * GiB
+
+const BYTES_MIN: Readonly<Record<PartitionUse, number>> = {
+  cache: CACHE_BYTES_MIN,
+  writeArea: AREA_BYTES_MIN,
+}
 
 /**
  * @throws {BootwireError} CACHE_NOT_EMPTY, CACHE_DEVICE_IN_USE, CACHE_DEVICE_UNFIT, PERMISSION_DENIED,
@@ -81,63 +105,90 @@ function statOf(path: string): Stats {
   }
 }
 
-async function prepareDisk({ force }: PrepareOptions, disk: Target): Promise<Prepared> {
+async function prepareDisk(options: PrepareOptions, disk: Target): Promise<Prepared> {
   const { path, sizeBytes, sectorBytes } = disk
-  checkSize(path, sizeBytes, DISK_BYTES_MIN)
+  const wanted = partitionsOf(options, sizeBytes)
+  const neededBytes = wanted.reduce(
+    (sum, { use, sizeBytes: bytes }) => sum + (bytes ?? BYTES_MIN[use]),
+    TABLE_BYTES,
+  )
+  checkSize(path, sizeBytes, neededBytes)
   await claimed(path, async () => {
-    await checkContent(disk, force)
+    await checkContent(disk, options.force)
   })
-  const table = newTable({ sizeBytes, sectorBytes })
-  const partition = onlyPartition(table, sectorBytes)
-  const device = await FileCacheDevice.open(path, partition.offsetBytes, partition.sizeBytes)
-  try {
-    await formatCache(device)
-  } finally {
-    await device.close()
+  const { writes, partitions } = newTable({ sizeBytes, sectorBytes }, wanted)
+  const prepared: PreparedPartition[] = []
+  for (const [index, partition] of partitions.entries()) {
+    const use = wanted[index]?.use ?? 'cache'
+    await formatPart(path, use, partition.offsetBytes, partition.sizeBytes)
+    const partitionPath = disk.isFile ? path : partitionPathOf(path, partition.number)
+    prepared.push({ path: partitionPath, use, sizeBytes: partition.sizeBytes })
   }
   // The table last: before, there is no partition that could be used.
-  await writeTable(path, table)
-  const partitionPath = disk.isFile ? path : partitionPathOf(path, partition.number)
-  const prepared = { path: partitionPath, sizeBytes: partition.sizeBytes }
-  return disk.isFile ? prepared : { ...prepared, changedDisk: path }
+  await writeTable(path, writes)
+  return { partitions: prepared, ...(!disk.isFile && { changedDisk: path }) }
+}
+
+/** The write area first, so that the cache has what is left. */
+function partitionsOf({ use, areaBytes }: PrepareOptions, diskBytes: number): NewPartition[] {
+  if (use === 'writeArea') return [{ use }]
+  const area = areaBytes ?? defaultAreaBytes(diskBytes)
+  return [...(area > 0 ? [{ use: 'writeArea', sizeBytes: area } as const] : []), { use: 'cache' }]
+}
+
+/** A small disk is all cache. */
+function defaultAreaBytes(diskBytes: number): number {
+  const bytes = Math.min(AREA_BYTES_DEFAULT_MAX, diskBytes * AREA_SHARE)
+  return bytes < AREA_BYTES_MIN ? 0 : Math.floor(bytes / MiB) * MiB
 }
 
 async function preparePartition(
-  { force, devices = new BlockDevices() }: PrepareOptions,
+  { force, use, devices = new BlockDevices() }: PrepareOptions,
   target: Target,
 ): Promise<Prepared> {
   const { path, sizeBytes, parent } = target
   if (parent === undefined) throw failure('CACHE_DEVICE_UNFIT', path, 'it is on no disk')
-  checkSize(path, sizeBytes, CACHE_BYTES_MIN)
+  checkSize(path, sizeBytes, BYTES_MIN[use])
   const diskPath = join(path, '..', parent.name)
   const disk = devices.find(parent.name)
-  const isOurs = disk && (await isOfOurType(diskPath, disk, parent.number))
-  if (disk === undefined || isOurs === undefined) {
+  const type = disk && (await typeOf(diskPath, disk, parent.number))
+  if (disk === undefined || type === undefined) {
     throw failure('CACHE_DEVICE_UNFIT', path, `${diskPath} has no sound GPT`)
   }
   await claimed(path, async () => await checkContent(target, force))
-  const device = await FileCacheDevice.open(path)
+  await formatPart(path, use)
+  const partitions = [{ path, use, sizeBytes }]
+  if (type === PARTITION_TYPES[use]) return { partitions }
+  const writes = await withDisk(diskPath, disk, async (bytes) => {
+    return await changeType(bytes, parent.number, use)
+  })
+  await writeTable(diskPath, writes ?? [])
+  return { partitions, changedDisk: diskPath }
+}
+
+/** Default is the whole of the device. */
+async function formatPart(
+  path: string,
+  use: PartitionUse,
+  offset?: number,
+  sizeBytes?: number,
+): Promise<void> {
+  const device = await FileDiskDevice.open(path, offset, sizeBytes)
   try {
-    await formatCache(device)
+    if (use === 'cache') await formatCache(device)
+    else await formatArea(device, randomBytes(AREA_ID_BYTES))
   } finally {
     await device.close()
   }
-  if (isOurs) return { path, sizeBytes }
-  const writes = await withDisk(diskPath, disk, async (bytes) => {
-    return await changeToCacheType(bytes, parent.number)
-  })
-  await writeTable(diskPath, writes ?? [])
-  return { path, sizeBytes, changedDisk: diskPath }
 }
 
-async function isOfOurType(
+async function typeOf(
   path: string,
   disk: BlockDevice,
   number: number,
-): Promise<boolean | undefined> {
+): Promise<string | undefined> {
   const partitions = await withDisk(path, disk, readPartitions)
-  const partition = partitions?.find((each) => each.number === number)
-  return partition && partition.type === CACHE_PARTITION_TYPE
+  return partitions?.find((each) => each.number === number)?.type
 }
 
 /** Other partitions of the disk may be in use: nobody is asked to give them up. */
@@ -170,10 +221,23 @@ async function checkContent(target: Target, force: boolean): Promise<void> {
     const superblock = decodeSuperblock(await read(SUPERBLOCK_OFFSET, PAGE_BYTES))
     // A cache may be made anew: all it has is on the server.
     if (typeof superblock !== 'string') return undefined
+    const kept = await keptIn(read)
+    if (kept !== undefined) return kept === 0 ? undefined : `${kept} write caches that are kept`
     return await findContent(sizeBytes, read)
   })
   if (content === undefined) return
   throw failure('CACHE_NOT_EMPTY', target.path, `it holds ${content}`)
+}
+
+/** How many write caches a write area keeps; undefined when it is none. */
+async function keptIn(read: DiskBytes['read']): Promise<number | undefined> {
+  let kept: number | undefined
+  for (const offset of DIRECTORY_OFFSETS) {
+    const directory = decodeDirectory(await read(offset, DIRECTORY_BYTES))
+    if (typeof directory === 'string') continue
+    kept = Math.max(kept ?? 0, directory.caches.filter((it) => it.bootId === undefined).length)
+  }
+  return kept
 }
 
 function checkSize(path: string, sizeBytes: number, minBytes: number): void {
@@ -203,7 +267,7 @@ function asBootwireError(error: unknown, path: string): BootwireError {
 }
 
 function failure(code: ErrorCode, path: string, why: string): BootwireError {
-  return new BootwireError(code, `Cannot make a cache of ${path}: ${why}`)
+  return new BootwireError(code, `Cannot use ${path}: ${why}`)
 }
 
 /** Who uses it, as far as the kernel tells. */

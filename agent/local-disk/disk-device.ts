@@ -3,7 +3,7 @@ import { close, constants, fstatSync, fsync, open, read, readFileSync, write } f
 import { promisify } from 'node:util'
 import { invariant } from '#shared/invariant.ts'
 
-export interface CacheDevice {
+export interface DiskDevice {
   readonly sizeBytes: number
   /** Fills the buffer. @throws when that cannot be */
   read(buffer: Uint8Array, position: number): Promise<void>
@@ -21,7 +21,7 @@ const closeFile = promisify(close)
 const syncFile = promisify(fsync)
 
 /** A part of a block device or file, with calls on threads: the disk may take its time. */
-export class FileCacheDevice implements CacheDevice {
+export class FileDiskDevice implements DiskDevice {
   readonly sizeBytes: number
   readonly #fd: number
   readonly #offset: number
@@ -36,10 +36,10 @@ export class FileCacheDevice implements CacheDevice {
    * Nobody else may mount or format the partition meanwhile. Default is the whole of the file.
    * @throws what open(2) says: EBUSY when it is in use
    */
-  static async open(path: string, offset = 0, sizeBytes?: number): Promise<FileCacheDevice> {
+  static async open(path: string, offset = 0, sizeBytes?: number): Promise<FileDiskDevice> {
     const fd = await openFile(path, constants.O_RDWR | constants.O_EXCL)
     try {
-      return new FileCacheDevice(fd, offset, sizeBytes ?? sizeOf(fd) - offset)
+      return new FileDiskDevice(fd, offset, sizeBytes ?? sizeOf(fd) - offset)
     } catch (error) {
       await closeFile(fd)
       throw error
@@ -47,9 +47,9 @@ export class FileCacheDevice implements CacheDevice {
   }
 
   /** Leaves alone who uses it; writing fails. */
-  static async openToRead(path: string, offset = 0, sizeBytes?: number): Promise<FileCacheDevice> {
+  static async openToRead(path: string, offset = 0, sizeBytes?: number): Promise<FileDiskDevice> {
     const fd = await openFile(path, constants.O_RDONLY)
-    return new FileCacheDevice(fd, offset, sizeBytes ?? sizeOf(fd) - offset)
+    return new FileDiskDevice(fd, offset, sizeBytes ?? sizeOf(fd) - offset)
   }
 
   async read(buffer: Uint8Array, position: number): Promise<void> {
