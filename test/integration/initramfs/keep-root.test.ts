@@ -7,6 +7,19 @@ it('keep-root.sh takes the triggers out of all watchdogs, and keeps hands off th
   assert.deepEqual(await filesInRun('keep-root.sh'), {
     'sysctl.d/zz-bootwire.conf': 'kernel.hung_task_panic = 0\n',
     'systemd/system.conf.d/zz-bootwire.conf': '[Manager]\nRuntimeWatchdogSec=0\n',
+    'systemd/system/bootwire-stopping.service': [
+      '[Unit]',
+      'Description=Tells bootwire that this system goes down',
+      'DefaultDependencies=no',
+      'Conflicts=shutdown.target',
+      'Before=shutdown.target',
+      'IgnoreOnIsolate=yes',
+      '[Service]',
+      'Type=oneshot',
+      'RemainAfterExit=yes',
+      'ExecStop=/run/initramfs/bin/busybox touch /run/bootwire/stopping',
+      '',
+    ].join('\n'),
     'systemd/system/service.d/bootwire.conf': '[Service]\nWatchdogSec=0\n',
     'udev/rules.d/59-bootwire.rules':
       'SUBSYSTEM=="block", KERNEL=="nbd0*", ENV{UDISKS_IGNORE}="1", ENV{DM_MULTIPATH_DEVICE_PATH}="0"\n',
