@@ -8,7 +8,7 @@ import { invariant } from '#shared/invariant.ts'
 import { FIRST_PUSH_BYTES_MAX } from '#shared/wire/limits.ts'
 import type { Opened } from '#shared/wire/messages.ts'
 import { SECTOR_BYTES } from './block/block-size.ts'
-import type { OverlayNotice } from './block/open-overlay.ts'
+import type { OverlayNotice, WriteServer } from './block/open-overlay.ts'
 import { tableLength } from './block/write-cache-files.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
@@ -118,6 +118,7 @@ async function attachVdisk(
     places,
     writeCacheFolder: runFolder.pathOf('write-cache'),
     writeCacheShare: await writeShare(opened, bootId, places),
+    writeServer: await writeServer(session, isBoot, places),
     transport: session,
     localCopy,
     supervisor,
@@ -140,6 +141,18 @@ async function areaBytes({ vdisk, writeCache: { isKept } }: Opened): Promise<num
   )
   const ownExtents = own.reduce((sum, { data }) => sum + data.length, 0)
   return area.freeBytes + ownExtents * EXTENT_BYTES
+}
+
+/** The part of what is written that lies on the server. */
+async function writeServer(
+  { writes }: AgentSession,
+  isBoot: boolean,
+  { server }: WritePlaces,
+): Promise<WriteServer | undefined> {
+  if (server === undefined) return undefined
+  // An agent that was restarted has its predecessor's table.
+  const writeMap = isBoot ? await writes.writeMap() : []
+  return { transport: writes, ...server, writeMap }
 }
 
 /** The part of what is written that lies on the local disk. */

@@ -1,6 +1,7 @@
 /** What `bootwire serve` can be told, checked before anything is opened. */
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
+import { parseSize } from '#shared/amounts.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { assertKernelParameters } from './boot/boot-script.ts'
 import { assertHostnamePattern, DEFAULT_HOSTNAME_PATTERN } from './clients/hostname-pattern.ts'
@@ -22,6 +23,8 @@ export interface ServeConfig {
   readonly serverName: string
   /** Added to every client's kernel command line: other consoles, work-arounds for hardware. */
   readonly kernelParameters: string
+  /** Most bytes of what one client writes that this server keeps. */
+  readonly writeQuotaBytes: number
 }
 
 /** The values as they stand on the command line. */
@@ -36,6 +39,7 @@ export interface ServeOptions {
   readonly menuSeconds: number
   readonly serverName: string
   readonly kernelParameters: string
+  readonly writeCacheQuota: string
 }
 
 /** The agent's image as `npm run initramfs` leaves it in the checkout. */
@@ -59,6 +63,7 @@ export function defaultServeOptions(): ServeOptions {
     menuSeconds: 10,
     serverName: hostname(),
     kernelParameters: '',
+    writeCacheQuota: '8GiB',
   }
 }
 
@@ -83,6 +88,7 @@ export function serveConfig(options: ServeOptions): ServeConfig {
     menuSeconds: wholeNumber('--menu-seconds', options.menuSeconds, MENU_SECONDS_MAX),
     serverName: options.serverName.slice(0, SERVER_NAME_LENGTH_MAX),
     kernelParameters: options.kernelParameters,
+    writeQuotaBytes: parseSize(options.writeCacheQuota),
   }
 }
 

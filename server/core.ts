@@ -14,6 +14,7 @@ import { UnreadableObjects } from './stream/unreadable-objects.ts'
 import type { TraceFiles } from './traces/trace-files.ts'
 import { Traces } from './traces/traces.ts'
 import { type KernelFiles, VDiskCatalog, type VersionUserName } from './vdisks/vdisk-catalog.ts'
+import { WriteStore } from './write-cache/write-store.ts'
 
 export interface Core {
   readonly registry: ClientRegistry
@@ -25,6 +26,7 @@ export interface Core {
   readonly bootSets: BootSets
   readonly unreadable: UnreadableObjects
   readonly slabs: SlabPool
+  readonly writes: WriteStore
 }
 
 export interface CoreOptions {
@@ -32,6 +34,9 @@ export interface CoreOptions {
   readonly chunkStore: ChunkStore
   readonly traceFiles: TraceFiles
   readonly bootFiles: KernelFiles
+  /** Folder for what clients write. */
+  readonly writesFolder: string
+  readonly writeQuotaBytes: number
   readonly unknownClients: UnknownPolicy
   readonly hostnamePattern: string
   readonly now: () => number
@@ -60,8 +65,10 @@ export function createCore(options: CoreOptions): Core {
     chunkStore,
     bootFiles,
     isInUse: (versionId) => versions.isInUse(versionId),
-    usersOf: (vdisk, versionId) =>
-      namedVersionUsers({ boots, registry, nowMs: now() }, { vdisk, versionId }),
+    usersOf: async (vdisk, versionId) => [
+      ...(await namedVersionUsers({ boots, registry, nowMs: now() }, { vdisk, versionId })),
+      ...(await keepersOf(registry, vdisk, versionId)),
+    ],
     onDataRemoved: (versionId) => {
       traces.removeVersion(versionId).catch((error: unknown) => {
         log.error({ err: error, versionId }, 'cannot remove the traces of a version')
@@ -71,11 +78,39 @@ export function createCore(options: CoreOptions): Core {
     log,
   })
   const slabs = new SlabPool()
+  const writes = new WriteStore({
+    folder: options.writesFolder,
+    quotaBytes: options.writeQuotaBytes,
+    log,
+  })
   const bootSets = new BootSets({ traces, files: traceFiles, store: chunkStore, slabs, log })
   const unreadable = new UnreadableObjects(log)
   registry.changes.subscribe((clientId) => sessions.get(clientId)?.refresh())
   catalog.changes.subscribe(() => sessions.refreshWaiting())
-  return { registry, catalog, boots, sessions, versions, traces, bootSets, unreadable, slabs }
+  return {
+    registry,
+    catalog,
+    boots,
+    sessions,
+    versions,
+    traces,
+    bootSets,
+    unreadable,
+    slabs,
+    writes,
+  }
+}
+
+/** Clients for which something is kept over the version, as nobody could read it without. */
+async function keepersOf(
+  registry: ClientRegistry,
+  vdisk: string,
+  versionId: string,
+): Promise<VersionUserName[]> {
+  const clients = await registry.list()
+  return clients
+    .filter(({ keptVersions }) => keptVersions?.[vdisk] === versionId)
+    .map(({ hostname }) => ({ text: `${hostname} (keeps what it wrote)`, isLost: false }))
 }
 
 async function namedVersionUsers(

@@ -25,6 +25,7 @@ import {
   spoolFolder,
   storeFolder,
   tracesFolder,
+  writesFolder,
 } from './state/state-folder.ts'
 import { ContentStore } from './store/content-store.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
@@ -64,7 +65,13 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   const spool = await Spool.open(spoolFolder(config.stateFolder))
   const { log } = deps
   const traceFiles = await FolderTraceFiles.open(tracesFolder(config.stateFolder), log)
-  const parts = { store, chunkStore, traceFiles, bootFiles }
+  const parts = {
+    store,
+    chunkStore,
+    traceFiles,
+    bootFiles,
+    writesFolder: writesFolder(config.stateFolder),
+  }
   const core = createCore({ ...config, ...parts, now: Date.now, log })
   opened.defer(() => core.bootSets.close())
   opened.defer(() => core.boots.save())
@@ -72,6 +79,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   await core.boots.markInterrupted()
   await core.catalog.sweep()
   await core.traces.sweep()
+  await core.writes.sweep(new Set((await core.registry.list()).map(({ id }) => id)))
   await warnOfMissingVDisk(config, core, log)
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
   const routes = createAdminRoutes({

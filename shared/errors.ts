@@ -126,6 +126,14 @@ export const ERROR_KINDS = {
     true,
   ),
   VDISK_GONE: kind('BW-E309', 'Assign another vDisk to this client on the server', true),
+  WRITES_FENCED: kind(
+    'BW-E313',
+    'Restart this client: it was started again elsewhere, and what it writes now is kept nowhere',
+  ),
+  WRITES_UNUSABLE: kind(
+    'BW-E314',
+    'Look at the named folder on the server, or give up what is kept with "bootwire client discard-writes CLIENT VDISK"',
+  ),
   LIMIT_EXCEEDED: kind(
     'BW-E310',
     'Try again later; the server is protecting itself against too many requests',

@@ -12,7 +12,8 @@ import type { RamTier } from '../ram-tier/ram-tier.ts'
 import type { ReaderEpochs } from '../ram-tier/reader-epochs.ts'
 import { blockCount, checkRange } from './block-size.ts'
 import { readOnlyError } from './read-only-error.ts'
-import type { WriteCache } from './write-cache.ts'
+import type { WriteBack } from './write-back.ts'
+import { BlockAway, type WriteCache } from './write-cache.ts'
 import type { WriteRoom } from './write-room.ts'
 
 export interface ColdOverlayParts {
@@ -27,6 +28,8 @@ export interface ColdOverlayParts {
 export interface Writing {
   readonly writeCache: WriteCache
   readonly room: WriteRoom
+  /** Absent where no server takes anything. */
+  readonly writeBack: WriteBack | undefined
 }
 
 export class ColdOverlay implements ColdDevice {
@@ -58,26 +61,36 @@ export class ColdOverlay implements ColdDevice {
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, target.length)
     await this.#readBase(offsetBytes, target)
+    const { writing } = this.#parts
+    if (writing === undefined) return
     // Last, so that what was written before the read came is in it, whatever arrived meanwhile.
-    this.#parts.writing?.writeCache.overlay(offsetBytes, target)
+    const fetched = new Set<number>()
+    for (;;) {
+      const away = writing.writeCache.overlay(offsetBytes, target, fetched)
+      if (away.length === 0) return
+      await this.#fetchAway(writing, away, offsetBytes, target)
+      for (const block of away) fetched.add(block)
+    }
   }
 
   async write(offsetBytes: number, bytes: Uint8Array, fua: boolean): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, bytes.length)
-    const { writeCache, room } = this.#writing()
-    await room.use(() => writeCache.write(offsetBytes, bytes, fua))
+    const writing = this.#writing()
+    await this.#change(writing, () => writing.writeCache.write(offsetBytes, bytes, fua))
+    if (fua) await this.#drain()
   }
 
   async flush(): Promise<void> {
     this.#parts.writing?.writeCache.flush()
+    await this.#drain()
   }
 
   async trim(offsetBytes: number, lengthBytes: number, fua: boolean): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, lengthBytes)
-    const { writeCache, room } = this.#writing()
-    if (await room.use(() => writeCache.trim(offsetBytes, lengthBytes, fua))) {
-      await this.#releaseZeroed(offsetBytes, lengthBytes)
-    }
+    const writing = this.#writing()
+    const trim = () => writing.writeCache.trim(offsetBytes, lengthBytes, fua)
+    if (await this.#change(writing, trim)) await this.#releaseZeroed(offsetBytes, lengthBytes)
+    if (fua) await this.#drain()
   }
 
   async writeZeroes(
@@ -87,16 +100,65 @@ export class ColdOverlay implements ColdDevice {
     fua: boolean,
   ): Promise<void> {
     checkRange(this.#parts.sizeBytes, offsetBytes, lengthBytes)
-    const { writeCache, room } = this.#writing()
-    if (await room.use(() => writeCache.writeZeroes(offsetBytes, lengthBytes, fua))) {
-      await this.#releaseZeroed(offsetBytes, lengthBytes)
+    const writing = this.#writing()
+    const zero = () => writing.writeCache.writeZeroes(offsetBytes, lengthBytes, fua)
+    if (await this.#change(writing, zero)) await this.#releaseZeroed(offsetBytes, lengthBytes)
+    if (fua) await this.#drain()
+  }
+
+  /** Makes a change once there is room for it, and what of it is away is here. */
+  async #change<T>({ room, writeBack }: Writing, change: () => T): Promise<T> {
+    for (;;) {
+      try {
+        return await room.use(change)
+      } catch (error) {
+        if (!(error instanceof BlockAway) || writeBack === undefined) throw error
+        const { block } = error
+        const bytes = await writeBack.fetchBlock(block)
+        await room.use(() => writeBack.bringBack(block, bytes))
+      }
     }
   }
 
+  /** What is kept on the server is safe when it is there. */
+  async #drain(): Promise<void> {
+    const writeBack = this.#parts.writing?.writeBack
+    if (writeBack?.isKept === true) await writeBack.drain()
+  }
+
+  /** Fills the parts of the target that are away. */
+  async #fetchAway(
+    { writeBack }: Writing,
+    away: readonly number[],
+    offsetBytes: number,
+    target: Uint8Array,
+  ): Promise<void> {
+    invariant(writeBack !== undefined, 'what is away is on a server')
+    await Promise.all(
+      runsOf(away).map(({ first, end }) =>
+        writeBack.fetch(first, end - first, (firstBlock, bytes) => {
+          const { begin, part } = partOf(
+            target,
+            offsetBytes,
+            firstBlock,
+            firstBlock + bytes.length / BLOCK_BYTES,
+          )
+          const from = begin - firstBlock * BLOCK_BYTES
+          part.set(bytes.subarray(from, from + part.length))
+        }),
+      ),
+    )
+  }
+
+  /** For who must complete a block of which a part was written. */
+  readBase(offsetBytes: number, target: Uint8Array): Promise<void> {
+    return this.#readBase(offsetBytes, target, false)
+  }
+
   /** Fills the target with the base's bytes, but where the write cache has all of a block's part. */
-  async #readBase(offsetBytes: number, target: Uint8Array): Promise<void> {
+  async #readBase(offsetBytes: number, target: Uint8Array, skipsWritten = true): Promise<void> {
     const { fetcher } = this.#parts
-    const missing = this.#copyPresent(offsetBytes, target)
+    const missing = this.#copyPresent(offsetBytes, target, skipsWritten)
     if (missing.length === 0) return
     this.#demandReads += 1
     this.#demandReadBytes += target.length
@@ -115,13 +177,13 @@ export class ColdOverlay implements ColdDevice {
   }
 
   /** Copies what is here; returns the runs of blocks that are not. */
-  #copyPresent(offsetBytes: number, target: Uint8Array): BlockRun[] {
+  #copyPresent(offsetBytes: number, target: Uint8Array, skipsWritten: boolean): BlockRun[] {
     const { writing, tier } = this.#parts
     const missing: BlockRun[] = []
     const end = blockCount(offsetBytes + target.length)
     for (let block = Math.floor(offsetBytes / BLOCK_BYTES); block < end; block += 1) {
       const { begin, part } = partOf(target, offsetBytes, block, block + 1)
-      if (writing?.writeCache.covers(begin, part.length) === true) continue
+      if (skipsWritten && writing?.writeCache.covers(begin, part.length) === true) continue
       if (tier.copyTo(part, begin, part.length)) continue
       const last = missing.at(-1)
       if (last !== undefined && last.end === block) last.end += 1
@@ -146,6 +208,7 @@ export class ColdOverlay implements ColdDevice {
    */
   failReads(error: Error): void {
     for (const read of this.#waiting) read.onClosed(error)
+    this.#parts.writing?.writeBack?.failWaiting(error)
   }
 
   #writing(): Writing {
@@ -159,6 +222,16 @@ interface BlockRun {
   readonly first: number
   /** After the last. */
   end: number
+}
+
+function runsOf(blocks: readonly number[]): BlockRun[] {
+  const runs: BlockRun[] = []
+  for (const block of blocks) {
+    const last = runs.at(-1)
+    if (last?.end === block) last.end += 1
+    else runs.push({ first: block, end: block + 1 })
+  }
+  return runs
 }
 
 /** One read that waits for blocks, and takes each the moment it is there. */

@@ -11,7 +11,7 @@ import { blockCount, checkRange } from './block-size.ts'
 import { PlacedFile } from './placed-file.ts'
 import { readOnlyError } from './read-only-error.ts'
 import { PART_FRAMES, PART_SLOTS, ReadPlan } from './read-plan.ts'
-import { isNoRoom, WriteCache } from './write-cache.ts'
+import { BlockAway, isNoRoom, WriteCache } from './write-cache.ts'
 import { ENTRY_BASE, isZeroEntry } from './write-cache-entry.ts'
 import type { WriteCacheMemory } from './write-cache-files.ts'
 
@@ -21,6 +21,8 @@ export interface HotOverlayData {
   readonly tier: RamTierMemory
   /** Absent when the device is read-only. */
   readonly writeCache: WriteCacheMemory | undefined
+  /** What is to be durable waits for the server. */
+  readonly flushesCold?: boolean
 }
 
 /** Blocks looked at for one answer on extents, 1 GiB: a client asks on from where the answer ends. */
@@ -43,8 +45,10 @@ export class HotOverlay implements HotDevice {
   readonly #epochs: ReaderEpochs
   readonly #reader: ReaderSlot
   readonly #plan: ReadPlan
+  readonly #flushesCold: boolean
 
-  constructor({ sizeBytes, tier, writeCache }: HotOverlayData) {
+  constructor({ sizeBytes, tier, writeCache, flushesCold = false }: HotOverlayData) {
+    this.#flushesCold = flushesCold
     this.#sizeBytes = sizeBytes
     this.#frameOf = new Int32Array(tier.index)
     this.#frames = Buffer.from(tier.frames)
@@ -78,13 +82,15 @@ export class HotOverlay implements HotDevice {
   write(offsetBytes: number, bytes: Uint8Array, fua: boolean): boolean {
     checkRange(this.#sizeBytes, offsetBytes, bytes.length)
     const writeCache = this.#writable()
-    return ifThereIsRoom(() => {
+    if (fua && this.#flushesCold) return false
+    return ifItCanBe(() => {
       writeCache.write(offsetBytes, bytes, fua)
       return true
     })
   }
 
   flush(): boolean {
+    if (this.#flushesCold) return false
     this.#writeCache?.flush()
     return true
   }
@@ -92,7 +98,8 @@ export class HotOverlay implements HotDevice {
   trim(offsetBytes: number, lengthBytes: number, fua: boolean): boolean {
     checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
     const writeCache = this.#writable()
-    return ifThereIsRoom(() => {
+    if (fua && this.#flushesCold) return false
+    return ifItCanBe(() => {
       const pending = writeCache.trim(offsetBytes, lengthBytes, fua)
       return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
     })
@@ -101,7 +108,8 @@ export class HotOverlay implements HotDevice {
   writeZeroes(offsetBytes: number, lengthBytes: number, _mayTrim: boolean, fua: boolean): boolean {
     checkRange(this.#sizeBytes, offsetBytes, lengthBytes)
     const writeCache = this.#writable()
-    return ifThereIsRoom(() => {
+    if (fua && this.#flushesCold) return false
+    return ifItCanBe(() => {
       const pending = writeCache.writeZeroes(offsetBytes, lengthBytes, fua)
       return !pending || this.#releaseZeroed(offsetBytes, lengthBytes)
     })
@@ -167,12 +175,12 @@ export class HotOverlay implements HotDevice {
   }
 }
 
-/** Where there is no room the cold device waits for some. */
-function ifThereIsRoom(change: () => boolean): boolean {
+/** The cold device waits for room, and for what is away. */
+function ifItCanBe(change: () => boolean): boolean {
   try {
     return change()
   } catch (error) {
-    if (isNoRoom(error)) return false
+    if (isNoRoom(error) || error instanceof BlockAway) return false
     throw error
   }
 }

@@ -8,6 +8,7 @@ import { BootwireError } from '#shared/errors.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
+import { WRITE_KIND, type WriteRun } from '#shared/wire/write-frames.ts'
 import type { DiskCache } from '../disk-cache/disk-cache.ts'
 import type { ObjectFault } from '../fetch/fault-log.ts'
 import { Fetcher, type FetcherStats, type Unfinished } from '../fetch/fetcher.ts'
@@ -22,6 +23,7 @@ import { BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
 import { ColdOverlay, type Writing } from './cold-overlay.ts'
 import { FillWatch } from './fill-watch.ts'
 import type { HotOverlayData } from './hot-overlay.ts'
+import { WriteBack, type WriteBackParts } from './write-back.ts'
 import { WriteCache } from './write-cache.ts'
 import {
   closeWriteCacheFiles,
@@ -29,6 +31,7 @@ import {
   type WriteCacheMemory,
 } from './write-cache-files.ts'
 import { WriteRoom } from './write-room.ts'
+import type { WriteTransport } from './write-transport.ts'
 
 /** Advertised to NBD clients; 32 MiB is what they assume of a server that says nothing. */
 const REQUEST_BYTES_MAX = 32 * MiB
@@ -57,6 +60,8 @@ export interface OverlayOptions {
   /** Room for more of it on the local disk. */
   readonly writeCacheShare?: AreaShare | undefined
   readonly transport: ObjectTransport
+  /** A server that takes what is written; absent where it takes nothing. */
+  readonly writeServer?: WriteServer | undefined
   /** What the local disk has is read from there, and what comes is kept there. */
   readonly diskCache?: DiskCache | undefined
   /** Something a person should know; called on the main thread. */
@@ -78,6 +83,16 @@ export interface OverlayOptions {
   readonly pathWindow?: PathWindow
 }
 
+export interface WriteServer {
+  readonly transport: WriteTransport
+  /** What is written survives this client, by being there. */
+  readonly isKept: boolean
+  /** Of the room that there is here, so much may be used before the server is. */
+  readonly beginShare: number
+  /** What was written in earlier boots. */
+  readonly writeMap: readonly WriteRun[]
+}
+
 export type OverlayNotice =
   /** The write cache reached this part of its limit; sent again after it was below. */
   | {
@@ -88,6 +103,8 @@ export type OverlayNotice =
     }
   /** The local disk gives no more room for what is written. */
   | { readonly kind: 'write-area-failed'; readonly error: unknown }
+  /** What was given to the server cannot be had, or not be given. */
+  | { readonly kind: 'write-back-failed'; readonly error: unknown }
   /** Objects came that are not what the manifest says; they are asked for again. */
   | { readonly kind: 'objects-corrupt'; readonly fault: ObjectFault }
 
@@ -136,13 +153,20 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
   const sizeBytes = options.root.sizeBytes - (options.root.sizeBytes % SECTOR_BYTES)
   const tier = createTier(options)
   const memory = options.readOnly === true ? undefined : openWriteCache(options, sizeBytes)
-  const writing = memory && openWriting(options, memory)
   const fetcher = createFetcher(options, tier)
   const epochs = new ReaderEpochs(tier.memory.epochs)
-  const cold = new ColdOverlay({ sizeBytes, tier, epochs, fetcher, writing })
+  const readBase = (offset: number, target: Uint8Array) => cold.readBase(offset, target)
+  const writing = memory && openWriting(options, memory, { epochs, sizeBytes, readBase })
+  const cold: ColdOverlay = new ColdOverlay({ sizeBytes, tier, epochs, fetcher, writing })
   const fillWatch = memory && writing && watchFill(options, memory.control, writing.writeCache)
   const harvest = harvestWhileBooting(options, fetcher)
-  const hotData: HotOverlayData = { sizeBytes, tier: tier.memory, writeCache: memory }
+  const flushesCold = options.writeServer?.isKept ?? false
+  const hotData: HotOverlayData = {
+    sizeBytes,
+    tier: tier.memory,
+    writeCache: memory,
+    flushesCold,
+  }
   return {
     device: {
       sizeBytes,
@@ -171,6 +195,7 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
       clearInterval(harvest)
       fetcher.close()
       fillWatch?.close()
+      await writing?.writeBack?.close()
       if (memory !== undefined) closeWriteCacheFiles(memory)
     },
   }
@@ -184,6 +209,7 @@ function openWriteCache(options: OverlayOptions, sizeBytes: number): WriteCacheM
     limitBytes: options.writeCacheLimitBytes,
     share: options.writeCacheShare,
     durable: options.writeCacheDurable ?? false,
+    hasServer: options.writeServer !== undefined,
     reserveBytes: reserveOf(options),
   })
 }
@@ -193,11 +219,32 @@ function reserveOf({ writeCacheLimitBytes, writeCacheShare }: OverlayOptions): n
   return Math.min(RESERVE_BYTES_MAX, possibleBytes * RESERVE_SHARE)
 }
 
-function openWriting(options: OverlayOptions, memory: WriteCacheMemory): Writing {
-  const { writeCacheShare: share, onNotice } = options
+function openWriting(
+  options: OverlayOptions,
+  memory: WriteCacheMemory,
+  parts: Pick<WriteBackParts, 'epochs' | 'sizeBytes' | 'readBase'>,
+): Writing {
+  const { writeCacheShare: share, writeServer, onNotice } = options
   const writeCache = new WriteCache(memory)
-  const onShareFailed = (error: unknown) => onNotice({ kind: 'write-area-failed', error })
-  return { writeCache, room: new WriteRoom({ writeCache, share, onShareFailed }) }
+  for (const { firstBlock, blocks, kind } of writeServer?.writeMap ?? []) {
+    writeCache.adopt(firstBlock, blocks, kind === WRITE_KIND.zero)
+  }
+  const writeBack =
+    writeServer &&
+    new WriteBack({
+      ...parts,
+      ...writeServer,
+      writeCache,
+      onProblem: (error) => onNotice({ kind: 'write-back-failed', error }),
+    })
+  const room = new WriteRoom({
+    writeCache,
+    share,
+    onWait: () => writeBack?.press(),
+    hasServerRoom: () => writeBack?.hasRoom ?? false,
+    onShareFailed: (error) => onNotice({ kind: 'write-area-failed', error }),
+  })
+  return { writeCache, room, writeBack }
 }
 
 function createTier({ root: { sizeBytes }, ramTierBytes }: OverlayOptions): RamTier {

@@ -6,7 +6,14 @@ import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { FRAME_ABSENT, FRAME_BASE, FRAME_ZERO } from '../ram-tier/ram-tier.ts'
 import type { ReadClock } from '../ram-tier/read-clock.ts'
 import { SECTOR_BYTES } from './block-size.ts'
-import { ENTRY_BASE, entryMask, entryOffset, FULL_MASK, ZERO_MASK } from './write-cache-entry.ts'
+import {
+  ENTRY_AWAY,
+  ENTRY_BASE,
+  entryMask,
+  entryOffset,
+  FULL_MASK,
+  ZERO_MASK,
+} from './write-cache-entry.ts'
 
 export const PART_ZEROS = 0
 export const PART_FRAMES = 1
@@ -80,6 +87,7 @@ export class ReadPlan {
       this.#add(PART_ZEROS, 0, length)
       return true
     }
+    if (entry === ENTRY_AWAY) return false
     if (mask === FULL_MASK) {
       this.#add(PART_SLOTS, entryOffset(entry) + begin, length)
       return true

@@ -14,6 +14,7 @@ import { blockCount, SECTOR_BYTES } from './block-size.ts'
 import { createExtents, PlacedFile, type PlacedFileMemory } from './placed-file.ts'
 import { createSlotBitmap, SlotBitmap, type SlotBitmapMemory } from './slot-bitmap.ts'
 import {
+  ENTRY_AWAY,
   ENTRY_BASE,
   entryMask,
   entryOffset,
@@ -47,6 +48,8 @@ export interface WriteCacheMemory {
   readonly slots: SlotBitmapMemory
   /** Words of write-cache.ts. */
   readonly control: SharedArrayBuffer
+  /** A bit per block that was changed since it was last given to the server; absent without one. */
+  readonly changed: SharedArrayBuffer | undefined
 }
 
 export interface WriteCacheOptions extends CacheIdentity {
@@ -57,6 +60,8 @@ export interface WriteCacheOptions extends CacheIdentity {
   /** Room on the local disk for more of the data; for the table as well when it has extents for one. */
   readonly share?: AreaShare | undefined
   readonly durable: boolean
+  /** Whether a server takes what is written. */
+  readonly hasServer?: boolean
   /** Of all the room, what is kept for when the system goes down. Default is none. */
   readonly reserveBytes?: number
 }
@@ -170,6 +175,7 @@ function recover(options: WriteCacheOptions, descriptors: Descriptors): WriteCac
     entries: new SharedArrayBuffer(blockCount(sizeBytes) * 4),
     slots: createSlotBitmap({ limit, capacity, reserve, present: dataSlots }),
     control: new SharedArrayBuffer(CONTROL_WORDS * 4),
+    changed: options.hasServer === true ? createChanged(sizeBytes) : undefined,
   }
   const bounds = { headBytes: Math.min(dataBytes, headBytes), headSlots, limitSlots: limit }
   if (!isNew) readTable(memory, share === undefined ? { ...bounds, headSlots: SLOTS_MAX } : bounds)
@@ -178,6 +184,10 @@ function recover(options: WriteCacheOptions, descriptors: Descriptors): WriteCac
   ftruncateSync(headFd, fileSlots * BLOCK_BYTES)
   new Int32Array(memory.control)[CONTROL_FILE_SLOTS] = fileSlots
   return memory
+}
+
+function createChanged(sizeBytes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(Math.ceil(blockCount(sizeBytes) / WORD_BITS) * 4)
 }
 
 /** Makes a new table, or checks that the present one is this cache's. Returns whether it is new. */
@@ -234,6 +244,7 @@ function readTable(memory: WriteCacheMemory, bounds: SlotBounds): void {
   const entries = new Int32Array(memory.entries)
   const slots = new SlotBitmap(memory.slots)
   const table = new PlacedFile(memory.table)
+  const changed = memory.changed && new Int32Array(memory.changed)
   const piece = Buffer.alloc(RECOVERY_BYTES)
   const empty = Buffer.alloc(RECOVERY_BYTES)
   const endBytes = tableLength(memory.sizeBytes)
@@ -247,6 +258,11 @@ function readTable(memory: WriteCacheMemory, bounds: SlotBounds): void {
       if (entry === ENTRY_BASE) continue
       entries[first + offset / TABLE_ENTRY_BYTES] = entry
       if (hasSlot(entry)) takeSlot(slots, entry, bounds)
+      // What the process before has told the server nobody knows.
+      if (changed !== undefined && entry !== ENTRY_AWAY) {
+        const block = first + offset / TABLE_ENTRY_BYTES
+        changed[block >>> 5] = (changed[block >>> 5] ?? 0) | (1 << (block & 31))
+      }
     }
   }
 }

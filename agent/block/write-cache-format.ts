@@ -5,10 +5,12 @@ import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import {
+  ENTRY_AWAY,
   ENTRY_BASE,
   ENTRY_ZERO,
   entryMask,
   entrySlot,
+  FULL_MASK,
   isZeroEntry,
   makeEntry,
   SLOTS_MAX,
@@ -27,6 +29,7 @@ const CHECKED_BYTES = VERSION_ID_OFFSET + VERSION_ID_BYTES_MAX
 
 const FLAG_SLOT = 1
 const FLAG_ZERO = 2
+const FLAG_AWAY = 4
 
 /** What a cache belongs to. */
 export interface CacheIdentity {
@@ -76,10 +79,11 @@ export function checkTableHeader(header: Buffer, expected: CacheIdentity): void 
 
 /** Writes a word of write-cache-entry.ts as an entry of the table. */
 export function encodeEntry(table: Buffer, offset: number, entry: number): void {
-  const empty = entry === ENTRY_BASE || isZeroEntry(entry)
-  table.writeUInt32BE(empty ? 0 : entrySlot(entry), offset)
-  table[offset + 4] = isZeroEntry(entry) ? FLAG_ZERO : empty ? 0 : FLAG_SLOT
-  table[offset + 5] = empty ? ZERO_MASK : entryMask(entry)
+  const isWritten = entryMask(entry) !== ZERO_MASK
+  const isHere = isWritten && entry !== ENTRY_AWAY
+  table.writeUInt32BE(isHere ? entrySlot(entry) : 0, offset)
+  table[offset + 4] = flagsOf(entry)
+  table[offset + 5] = isWritten ? entryMask(entry) : ZERO_MASK
   table.writeUInt16BE(0, offset + 6)
 }
 
@@ -91,10 +95,17 @@ export function decodeEntry(table: Buffer, offset: number): number {
   if (reserved === 0) {
     if (flags === FLAG_SLOT && mask !== ZERO_MASK && slot < SLOTS_MAX) return makeEntry(slot, mask)
     if (flags === FLAG_ZERO && mask === ZERO_MASK && slot === 0) return ENTRY_ZERO
+    if (flags === FLAG_AWAY && mask === FULL_MASK && slot === 0) return ENTRY_AWAY
     if (flags === 0 && mask === ZERO_MASK && slot === 0) return ENTRY_BASE
   }
   const text = table.toString('hex', offset, offset + TABLE_ENTRY_BYTES)
   throw unusable(`its table has the entry ${text}, which means nothing`)
+}
+
+function flagsOf(entry: number): number {
+  if (entry === ENTRY_BASE) return 0
+  if (entry === ENTRY_AWAY) return FLAG_AWAY
+  return isZeroEntry(entry) ? FLAG_ZERO : FLAG_SLOT
 }
 
 export function unusable(why: string, cause?: unknown): BootwireError {

@@ -25,6 +25,7 @@ import { blockCount, SECTOR_BYTES, sectorMask } from './block-size.ts'
 import { PlacedFile } from './placed-file.ts'
 import { SlotBitmap } from './slot-bitmap.ts'
 import {
+  ENTRY_AWAY,
   ENTRY_BASE,
   ENTRY_ZERO,
   entryMask,
@@ -64,6 +65,8 @@ export class WriteCache {
   readonly #control: Int32Array<SharedArrayBuffer>
   readonly #lock: SharedMutex
   readonly #slots: SlotBitmap
+  /** A bit per block; see WriteCacheMemory. */
+  readonly #changed: Int32Array<SharedArrayBuffer> | undefined
   readonly #data: PlacedFile
   readonly #tableFile: PlacedFile
 
@@ -80,6 +83,7 @@ export class WriteCache {
     this.#control = new Int32Array(memory.control)
     this.#lock = new SharedMutex(this.#control, CONTROL_LOCK)
     this.#slots = new SlotBitmap(memory.slots)
+    this.#changed = memory.changed && new Int32Array(memory.changed)
     this.#data = new PlacedFile(memory.data)
     this.#tableFile = new PlacedFile(memory.table)
   }
@@ -232,15 +236,25 @@ export class WriteCache {
 
   /**
    * Lays what was written over the target, which holds the base's bytes from the offset on. For
-   * threads that are no readers: it takes the lock.
+   * threads that are no readers: it takes the lock. Returns the blocks of the range that are away and not
+   * in `fetched`, whose bytes the target has already.
    */
-  overlay(offsetBytes: number, target: Uint8Array): void {
+  overlay(
+    offsetBytes: number,
+    target: Uint8Array,
+    fetched: ReadonlySet<number> = NO_BLOCKS,
+  ): number[] {
     const end = offsetBytes + target.length
+    const away: number[] = []
     this.#lock.lock()
     try {
       for (let block = Math.floor(offsetBytes / BLOCK_BYTES); block * BLOCK_BYTES < end; ) {
-        block += this.#overlayRun(block, offsetBytes, target, end)
+        if (this.entries[block] === ENTRY_AWAY) {
+          if (!fetched.has(block)) away.push(block)
+          block += 1
+        } else block += this.#overlayRun(block, offsetBytes, target, end)
       }
+      return away
     } catch (cause) {
       throw nbdError('read', cause)
     } finally {
@@ -248,22 +262,207 @@ export class WriteCache {
     }
   }
 
+  // What follows is for who gives blocks to a server: the main thread.
+
+  /** The first changed block from `from` on, below `end`; undefined when there is none. */
+  nextChanged(from: number, end: number): number | undefined {
+    const changed = this.#changed
+    if (changed === undefined) return undefined
+    for (let block = from; block < end; ) {
+      const bits = (changed[block >>> 5] ?? 0) >>> (block & 31)
+      if (bits !== 0) {
+        const found = block + 31 - Math.clz32(bits & -bits)
+        return found < end ? found : undefined
+      }
+      block = ((block >>> 5) + 1) << 5
+    }
+    return undefined
+  }
+
+  /** Whether a block was changed since it was taken. */
+  isChanged(block: number): boolean {
+    return ((this.#changed?.[block >>> 5] ?? 0) & (1 << (block & 31))) !== 0
+  }
+
+  /** What was taken was lost on its way. */
+  markChanged(block: number): void {
+    this.#markChanged(block, 1)
+  }
+
+  /**
+   * Takes a changed block, which is as if unchanged then: copies its bytes, where it has all of them.
+   * `part` is one of which the base has the rest: it stays changed, `complete` it.
+   */
+  take(block: number, target: Uint8Array): 'data' | 'zero' | 'part' | 'nothing' {
+    this.#lock.lock()
+    try {
+      const entry = this.entries[block] ?? ENTRY_BASE
+      const isPart = hasSlot(entry) && !isZeroEntry(entry) && !this.#isWhole(block, entry)
+      if (isPart) return 'part'
+      this.#clearChanged(block)
+      if (isZeroEntry(entry)) return 'zero'
+      if (!hasSlot(entry)) return 'nothing'
+      const length = this.#lengthOf(block)
+      target.fill(0, length)
+      this.#data.read(target, 0, length, entryOffset(entry))
+      return 'data'
+    } catch (cause) {
+      this.#markChanged(block, 1)
+      throw nbdError('read', cause)
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  /** Puts the base's bytes into a block of which a part was written. */
+  complete(block: number, base: Uint8Array): void {
+    this.#lock.lock()
+    try {
+      const entry = this.entries[block] ?? ENTRY_BASE
+      if (!hasSlot(entry) || isZeroEntry(entry) || this.#isWhole(block, entry)) return
+      const length = this.#lengthOf(block)
+      for (let at = 0; at < length; at += SECTOR_BYTES) {
+        if ((entryMask(entry) & (1 << (at / SECTOR_BYTES))) !== 0) continue
+        this.#data.write(base, at, SECTOR_BYTES, entryOffset(entry) + at)
+      }
+      if (this.#memory.durable) this.#syncData()
+      this.#newEntries[0] = makeEntry(entrySlot(entry), this.#wholeMask(block))
+      this.#publish(block, 1)
+    } catch (cause) {
+      throw nbdError('write', cause)
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  /**
+   * Gives the room of a block up that the server has, unless it was changed since it was taken. Its slot is
+   * to be freed once no reader can be at it (`freeSlot`). Returns it; undefined when nothing was given up.
+   */
+  giveAway(block: number): number | undefined {
+    this.#lock.lock()
+    try {
+      const entry = this.entries[block] ?? ENTRY_BASE
+      if (this.isChanged(block) || !hasSlot(entry) || isZeroEntry(entry)) return undefined
+      if (!this.#isWhole(block, entry)) return undefined
+      this.#newEntries[0] = ENTRY_AWAY
+      this.#publish(block, 1)
+      return entrySlot(entry)
+    } catch (cause) {
+      throw nbdError('write', cause)
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  freeSlots(slots: readonly number[]): void {
+    this.#lock.lock()
+    try {
+      if (this.#memory.durable) this.#syncTable()
+      for (const slot of slots) this.#slots.free(slot)
+      this.#cutFile()
+      this.#announceFill()
+    } finally {
+      this.#lock.unlock()
+    }
+    this.#tellRoom()
+  }
+
+  /** A block that is away is here again, unless something else was written meanwhile. @throws ENOSPC */
+  bringBack(block: number, bytes: Uint8Array): void {
+    this.#lock.lock()
+    try {
+      if (this.entries[block] !== ENTRY_AWAY) return
+      const fresh = this.#takeFreshSlots(block, 1)
+      try {
+        const entry = makeEntry(this.#freshSlots[0] ?? 0, this.#wholeMask(block))
+        this.#data.write(bytes, 0, this.#lengthOf(block), entryOffset(entry))
+        if (this.#memory.durable) this.#syncData()
+        this.#newEntries[0] = entry
+        this.#publish(block, 1)
+      } catch (cause) {
+        if (this.#restoreTable(block, 1)) this.#giveBack(fresh)
+        throw nbdError('write', cause)
+      }
+    } finally {
+      this.#lock.unlock()
+    }
+  }
+
+  /** What an earlier boot has left on the server. Call before anything is read or written. */
+  adopt(firstBlock: number, blocks: number, isZero: boolean): void {
+    const end = Math.min(firstBlock + blocks, this.entries.length)
+    for (let block = firstBlock; block < end; block += PIECE_BLOCKS) {
+      const count = Math.min(end - block, PIECE_BLOCKS)
+      this.#newEntries.fill(isZero ? ENTRY_ZERO : ENTRY_AWAY, 0, count)
+      this.#publish(block, count)
+    }
+  }
+
+  /** A block with a slot that the server has as it is, from `from` on, below `end`. */
+  nextUnchanged(from: number, end: number): number | undefined {
+    for (let block = from; block < end; block += 1) {
+      const entry = this.entries[block] ?? ENTRY_BASE
+      if (!hasSlot(entry) || isZeroEntry(entry) || this.isChanged(block)) continue
+      if (this.#isWhole(block, entry)) return block
+    }
+    return undefined
+  }
+
+  #isWhole(block: number, entry: number): boolean {
+    const whole = this.#wholeMask(block)
+    return (entryMask(entry) & whole) === whole
+  }
+
+  #lengthOf(block: number): number {
+    return Math.min(BLOCK_BYTES, this.#memory.sizeBytes - block * BLOCK_BYTES)
+  }
+
+  #markChanged(first: number, count: number): void {
+    const changed = this.#changed
+    if (changed === undefined) return
+    for (let block = first; block < first + count; block += 1) {
+      Atomics.or(changed, block >>> 5, 1 << (block & 31))
+    }
+  }
+
+  #clearChanged(block: number): void {
+    if (this.#changed !== undefined) Atomics.and(this.#changed, block >>> 5, ~(1 << (block & 31)))
+  }
+
   #writePiece(offsetBytes: number, bytes: Uint8Array, from: number, length: number): void {
     const first = Math.floor(offsetBytes / BLOCK_BYTES)
     const end = offsetBytes + length
     const count = blockCount(end) - first
+    this.#assertHere(first, count, offsetBytes, end)
     const fresh = this.#takeFreshSlots(first, count)
     const changed = this.#makeEntries(first, count, offsetBytes, end)
     try {
       this.#writeData(first, count, bytes, from, offsetBytes, end)
       if (changed && this.#memory.durable) this.#syncData()
       if (changed) this.#publish(first, count)
+      this.#markChanged(first, count)
     } catch (cause) {
       // Else the table may still name the slots: they are lost until the cache is opened again.
       if (this.#restoreTable(first, count)) this.#giveBack(fresh)
       throw nbdError('write', cause)
     }
     if (fresh > 0) this.#announceFill()
+  }
+
+  /** What is away can be written over as a whole only. */
+  #assertHere(first: number, count: number, offsetBytes: number, end: number): void {
+    for (const at of [0, count - 1]) {
+      if (this.entries[first + at] !== ENTRY_AWAY) continue
+      if (maskWithin(first + at, offsetBytes, end) !== this.#wholeMask(first + at)) {
+        throw new BlockAway(first + at)
+      }
+    }
+  }
+
+  /** The sectors that a block has: the last one may be shorter. */
+  #wholeMask(block: number): number {
+    return maskWithin(block, 0, this.#memory.sizeBytes)
   }
 
   /** Takes a slot for each block of the piece that has none; returns how many. */
@@ -305,7 +504,8 @@ export class WriteCache {
       const old = this.entries[first + at] ?? ENTRY_BASE
       const slot = hasSlot(old) ? entrySlot(old) : (this.#freshSlots[fresh++] ?? 0)
       // What is not written of a block that was zero is written as zeros.
-      const mask = writtenMask(old) | maskWithin(first + at, offsetBytes, end)
+      const kept = old === ENTRY_AWAY ? 0 : writtenMask(old)
+      const mask = kept | maskWithin(first + at, offsetBytes, end)
       const entry = makeEntry(slot, mask)
       this.#newEntries[at] = entry
       changed ||= entry !== old
@@ -384,6 +584,7 @@ export class WriteCache {
         }
         if (changed) this.#publish(block, count)
         if (changed) Atomics.add(this.#control, CONTROL_DROPS, 1)
+        if (changed) this.#markChanged(block, count)
       } catch (cause) {
         this.#restoreTable(block, count)
         throw nbdError('write', cause)
@@ -529,7 +730,19 @@ function writtenMask(entry: number): number {
 
 function droppedEntry(old: number, untouched: number): number {
   if (old === ENTRY_BASE) return untouched
+  if (old === ENTRY_AWAY) return ENTRY_ZERO
   return hasSlot(old) ? makeEntry(entrySlot(old), ZERO_MASK) : old
+}
+
+const NO_BLOCKS: ReadonlySet<number> = new Set()
+
+/** A part of a block was to be written that is on the server: it must be brought back first. */
+export class BlockAway extends NbdError {
+  readonly block: number
+  constructor(block: number) {
+    super(constants.errno.EIO, `Cannot write to a part of block ${block}: it is on the server`)
+    this.block = block
+  }
 }
 
 /** Whether a change was refused for want of room: it may be tried again. */

@@ -11,6 +11,10 @@ export interface WriteRoomParts {
   readonly writeCache: WriteCache
   /** Where more of it is. */
   readonly share: AreaShare | undefined
+  /** Somebody waits: the server may take something. */
+  readonly onWait: () => void
+  /** Whether a server would take more. */
+  readonly hasServerRoom?: () => boolean
   /** The disk of the share failed: nothing comes from there any more. */
   readonly onShareFailed: (error: unknown) => void
 }
@@ -60,14 +64,19 @@ export class WriteRoom {
   }
 
   async #wait(roomMade: number): Promise<void> {
-    const { writeCache } = this.#parts
-    writeCache.announceFull()
+    const { writeCache, onWait } = this.#parts
+    onWait()
+    if (this.#isFull()) writeCache.announceFull()
     this.#waiting += 1
     try {
       await writeCache.untilRoom(roomMade, LOOK_AGAIN_MS)
     } finally {
       this.#waiting -= 1
     }
+  }
+
+  #isFull(): boolean {
+    return this.#parts.hasServerRoom?.() !== true
   }
 
   /** Returns whether there is more room than before. Whoever comes meanwhile waits for the same. */

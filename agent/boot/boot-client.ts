@@ -137,6 +137,7 @@ async function attachChosen(
     memoryBytes,
     ramTierBytes: context.parameters.ramCacheBytes ?? RAM_TIER_BYTES_DEFAULT,
     ...definedArea(await parts.areaBytes(opened)),
+    hasServer: opened.writes !== undefined,
   })
   consoles.log(describePlaces(places, memoryBytes))
   const resume = {

@@ -21,6 +21,10 @@ export function overlayMessage(notice: OverlayNotice): OverlayMessage {
     const text = `The write area of the local disk gives no more room for what is written: ${why}`
     return { level: 'error', text, isForScreen: true }
   }
+  if (notice.kind === 'write-back-failed') {
+    const why = notice.error instanceof Error ? notice.error.message : String(notice.error)
+    return { level: 'error', text: `What is written on the server: ${why}`, isForScreen: true }
+  }
   const { percent, usedBytes, limitBytes } = notice
   const text = `The write cache is ${percent} % full: ${formatBytes(usedBytes)} of ${formatBytes(limitBytes)}`
   if (percent < 100) return { level: 'warning', text, isForScreen: true }

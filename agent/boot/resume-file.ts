@@ -16,6 +16,7 @@ const resumeSchema = v.object({
     ramBytes: v.number(),
     diskBytes: v.number(),
     isKept: v.boolean(),
+    server: v.optional(v.object({ isKept: v.boolean(), beginShare: v.number() })),
   }),
 })
 export type Resume = v.InferOutput<typeof resumeSchema>

@@ -8,7 +8,12 @@ import { pathToFileURL } from 'node:url'
 import type { VersionRoot } from '#shared/manifest/version-root.ts'
 import type { Hydration, Opened, Status } from '#shared/wire/messages.ts'
 import { SECTOR_BYTES } from '../block/block-size.ts'
-import { type Overlay, type OverlayNotice, openOverlay } from '../block/open-overlay.ts'
+import {
+  type Overlay,
+  type OverlayNotice,
+  openOverlay,
+  type WriteServer,
+} from '../block/open-overlay.ts'
 import type { LocalCopy } from '../fetch/local-copy.ts'
 import type { ObjectTransport } from '../fetch/object-transport.ts'
 import { type Export, kernelFlags, type NbdConnection, serveDescriptor } from '../node-nbd/index.ts'
@@ -28,6 +33,8 @@ export interface ServedVdiskOptions {
   readonly writeCacheFolder: string
   /** Of the local disk, when the places have some of it. */
   readonly writeCacheShare: AreaShare | undefined
+  /** The server, when the places have it. */
+  readonly writeServer: WriteServer | undefined
   readonly transport: ObjectTransport
   /** What this client's own disk has of it. */
   readonly localCopy: LocalCopy
@@ -85,6 +92,7 @@ export class ServedVdisk {
       writeCacheLimitBytes: options.places.ramBytes,
       writeCacheShare: options.writeCacheShare,
       writeCacheDurable: options.places.isKept,
+      writeServer: options.writeServer,
       transport: options.transport,
       onNotice: options.onNotice,
       hotModuleUrl: pathToFileURL(join(programFolder, 'hot-overlay.cjs')).href,
@@ -118,20 +126,22 @@ export class ServedVdisk {
   }
 
   stats(): VdiskStats {
-    const { ramBytes, diskBytes } = this.#options.places
+    const { ramBytes, diskBytes, server } = this.#options.places
     return {
       ...this.#overlay.stats(),
       ...this.#options.localCopy.status(),
       writeCachePlaces: [
         ...(ramBytes > 0 ? (['ram'] as const) : []),
         ...(diskBytes > 0 ? (['disk'] as const) : []),
+        ...(server === undefined ? [] : (['server'] as const)),
       ],
     }
   }
 
   /** Whether the next boot finds what is written. */
   get isKept(): boolean {
-    return this.#options.places.isKept
+    const { isKept, server } = this.#options.places
+    return isKept || server?.isKept === true
   }
 
   /** Writes of the system that wait for room. */

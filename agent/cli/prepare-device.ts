@@ -143,10 +143,13 @@ function defaultAreaBytes(diskBytes: number): number {
 }
 
 async function preparePartition(
-  { force, use, devices = new BlockDevices() }: PrepareOptions,
+  { force, use, areaBytes = 0, devices = new BlockDevices() }: PrepareOptions,
   target: Target,
 ): Promise<Prepared> {
   const { path, sizeBytes, parent } = target
+  if (areaBytes > 0) {
+    throw failure('INVALID_ARGUMENT', path, 'only a whole disk has a write area beside its cache')
+  }
   if (parent === undefined) throw failure('CACHE_DEVICE_UNFIT', path, 'it is on no disk')
   checkSize(path, sizeBytes, BYTES_MIN[use])
   const diskPath = join(path, '..', parent.name)

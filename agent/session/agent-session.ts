@@ -40,6 +40,7 @@ import { verifiedRoot } from './opened-version.ts'
 import { nameOf } from './pinned-tls.ts'
 import { ServerLink } from './server-link.ts'
 import { SESSION_LIMITS, type SessionLimits } from './session-limits.ts'
+import { WriteChannel } from './write-channel.ts'
 
 export interface AgentSessionOptions {
   readonly servers: readonly ServerAddress[]
@@ -95,6 +96,8 @@ const NOTICES_MAX = 16
 const NOTICE_LENGTH_MAX = 1024
 
 export class AgentSession implements ObjectTransport {
+  /** By which the server keeps what is written. */
+  readonly writes: WriteChannel = new WriteChannel((frame) => this.#link.send(frame))
   readonly #options: AgentSessionOptions
   readonly #limits: SessionLimits
   readonly #link: ServerLink
@@ -263,6 +266,7 @@ export class AgentSession implements ObjectTransport {
     if (type === FRAME_OBJECTS || type === FRAME_BOOT_LIST) {
       return this.#listener === undefined ? this.#keepEarly(message) : this.#onStream(message)
     }
+    if (this.#isOpen && this.writes.take(message)) return
     throw new BootwireError(
       'MESSAGE_INVALID',
       `Cannot use the server's message: it begins with ${type ?? 'nothing'}`,
@@ -359,6 +363,7 @@ export class AgentSession implements ObjectTransport {
     this.#isOpen = true
     const { error: _, ...connection } = this.#connection
     this.#connection = connection
+    this.writes.opened(opened)
     this.#pendingOpen?.resolve(opened)
     this.#listener?.onOpen()
     // It may have been changed while the server was away.
@@ -420,6 +425,7 @@ export class AgentSession implements ObjectTransport {
     this.#takeEarly()
     if (this.#isOpen) {
       this.#isOpen = false
+      this.writes.lost()
       this.#listener?.onLost()
     }
     this.#announceChange()

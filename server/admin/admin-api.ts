@@ -71,6 +71,8 @@ export const writeCacheRequestSchema = v.object({
 })
 export type WriteCacheRequest = v.InferInput<typeof writeCacheRequestSchema>
 
+export const discardWritesRequestSchema = v.object({ vdisk: name })
+
 export const approveRequestSchema = v.object({ vdisks: v.optional(vdisks, []) })
 export const assignRequestSchema = v.object({
   vdisks: v.pipe(vdisks, v.minLength(1)),

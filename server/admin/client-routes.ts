@@ -7,6 +7,7 @@ import type { BootRecord, ClientRecord } from '#server/state/records.ts'
 import { CLOSE_CODE } from '#server/stream/close-code.ts'
 import type { SessionTable } from '#server/stream/session-table.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import type { WriteStore } from '#server/write-cache/write-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
 import {
@@ -16,6 +17,7 @@ import {
   type ClientDetails,
   type ClientView,
   type Connection,
+  discardWritesRequestSchema,
   type HydrateRequest,
   hydrateRequestSchema,
   renameRequestSchema,
@@ -33,6 +35,7 @@ export interface ClientRoutesServices {
   readonly catalog: VDiskCatalog
   readonly boots: BootLog
   readonly sessions: SessionTable
+  readonly writes: WriteStore
 }
 
 type ClientAction = (client: ClientRecord, request: RouteRequest) => Promise<ClientRecord>
@@ -68,6 +71,9 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
     ),
     action('write-cache', (client, { body }) =>
       registry.setWriteCache(client.id, parseBody(writeCacheRequestSchema, body)),
+    ),
+    action('discard-writes', (client, { body }) =>
+      discardWrites(services, client, parseBody(discardWritesRequestSchema, body).vdisk),
     ),
     {
       method: 'DELETE',
@@ -124,6 +130,29 @@ function hydrationWish({ mode, rateBytesPerSecond }: HydrateRequest): Partial<Hy
   }
 }
 
+/** What the client keeps over a vDisk is given up; its next boot gets the version in production. */
+async function discardWrites(
+  { registry, writes, sessions }: ClientRoutesServices,
+  client: ClientRecord,
+  vdisk: string,
+): Promise<ClientRecord> {
+  if (client.keptVersions?.[vdisk] === undefined) {
+    throw new BootwireError(
+      'NOT_FOUND',
+      `Cannot discard anything: nothing is kept for client "${client.hostname}" over vDisk "${vdisk}"`,
+    )
+  }
+  const session = sessions.get(client.id)
+  if (session !== undefined && !session.waiting) {
+    throw new BootwireError(
+      'IN_USE',
+      `Cannot discard what client "${client.hostname}" keeps: it runs on it right now`,
+    )
+  }
+  await writes.discard(client.id, vdisk)
+  return await registry.forgetKept(client.id, vdisk)
+}
+
 async function removeClient(
   services: ClientRoutesServices,
   selector: string,
@@ -140,6 +169,7 @@ async function removeClient(
   await services.registry.remove(client.id)
   session?.end(CLOSE_CODE.serviceRestart, 'this client was removed; say hello again')
   await services.boots.removeClient(client.id)
+  await services.writes.removeClient(client.id)
   return { removed: client.id }
 }
 

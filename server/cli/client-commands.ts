@@ -7,7 +7,7 @@ import { hydrateCommand } from './hydrate-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatBoot } from './timeline.ts'
-import { clientWriteCacheCommand } from './write-cache-command.ts'
+import { clientWriteCacheCommand, discardWritesCommand } from './write-cache-command.ts'
 
 const CLIENT = {
   type: 'string',
@@ -36,6 +36,7 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
     renameCommand,
     hydrateCommand,
     clientWriteCacheCommand,
+    discardWritesCommand,
     removeCommand,
   ]
   return cli.command('client', 'List, approve and assign clients', (cli) =>

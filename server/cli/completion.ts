@@ -20,6 +20,7 @@ const CLIENT_ACTIONS = new Set([
   'rename',
   'hydrate',
   'write-cache',
+  'discard-writes',
   'rm',
 ])
 const VDISK_ACTIONS = new Set([
@@ -68,7 +69,7 @@ export function expectedNames(words: readonly string[]): NameKind | undefined {
   }
   if (group !== 'client' || !CLIENT_ACTIONS.has(action)) return undefined
   if (typed.length === 1) return 'client'
-  return action === 'assign' || action === 'unassign' ? 'vdisk' : undefined
+  return ['assign', 'unassign', 'discard-writes'].includes(action) ? 'vdisk' : undefined
 }
 
 async function fetchNames(client: AdminClient, kind: NameKind): Promise<string[]> {

@@ -97,6 +97,12 @@ function withServeOptions(cli: Cli) {
       requiresArg: true,
       describe: 'Initramfs with the agent, made by "npm run initramfs"',
     })
+    .option('write-cache-quota', {
+      type: 'string',
+      default: defaults.writeCacheQuota,
+      requiresArg: true,
+      describe: 'Most of what one client writes that is kept here; none takes nothing',
+    })
     .option('log-json', { type: 'boolean', default: false, describe: 'Log in JSON' })
     .option('log-level', {
       choices: LOG_LEVELS,

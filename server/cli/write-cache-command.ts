@@ -47,10 +47,32 @@ export function vdiskWriteCacheCommand(cli: Cli, terminal: Terminal): Cli {
   )
 }
 
+export function discardWritesCommand(cli: Cli, terminal: Terminal): Cli {
+  return cli.command(
+    'discard-writes <client> <vdisk>',
+    'Give up what a client keeps over a vDisk; its next boot gets the version in production',
+    (cli) =>
+      cli
+        .positional('client', {
+          type: 'string',
+          demandOption: true,
+          describe: 'Id, beginning of the id, host name or MAC address',
+        })
+        .positional('vdisk', { type: 'string', demandOption: true, describe: 'Name of the vDisk' })
+        .example('$0 client discard-writes client-1 debian', ''),
+    async (options) => {
+      const path = itemPath('clients', options.client, '/discard-writes')
+      const body = { vdisk: options.vdisk }
+      const client = await adminClient(options).ask<ClientView>('POST', path, body)
+      terminal.out(`Nothing is kept for ${client.hostname} over ${options.vdisk} any more\n`)
+    },
+  )
+}
+
 /** `in memory, then on the local disk; dropped at the next boot; at most 4.00 GiB` */
 export function formatWriteCache({ place, isKept, limitBytes }: WriteCacheSettings): string {
   const where = {
-    auto: 'in memory, then on the local disk',
+    auto: 'in memory, then on the local disk, then on the server',
     ram: 'in memory',
     disk: 'on the local disk',
     server: 'on the server',
@@ -72,7 +94,7 @@ function withSettings(cli: Cli) {
     .option('place', {
       choices: PLACES,
       requiresArg: true,
-      describe: 'auto is memory, then the local disk',
+      describe: 'auto is memory, then the local disk, then the server',
     })
     .option('keep', flag('The next boot finds it again, over the same version'))
     .option('drop', flag('Each boot begins anew'))

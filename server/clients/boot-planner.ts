@@ -11,7 +11,7 @@ import type { ClientRegistry } from './client-registry.ts'
 
 export interface BootPlannerServices {
   readonly registry: Pick<ClientRegistry, 'identify'>
-  readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'defaultKernel'>
+  readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'defaultKernel'>
   readonly boots: Pick<BootLog, 'begin' | 'findRunning'>
   readonly now: () => number
 }
@@ -78,7 +78,9 @@ async function chooseKernel(
 ): Promise<ChosenKernel | undefined> {
   const [vdisk, ...others] = client.state === 'approved' ? client.assignments : []
   if (vdisk !== undefined && others.length === 0) {
-    const kernel = (await catalog.productionVersion(vdisk))?.kernel
+    const kept = client.keptVersions?.[vdisk]
+    const version = kept === undefined ? undefined : await catalog.version(vdisk, kept)
+    const { kernel } = version ?? (await catalog.productionVersion(vdisk)) ?? {}
     if (kernel !== undefined) return { kernel, vdisk }
   }
   const kernel = await catalog.defaultKernel()

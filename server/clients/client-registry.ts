@@ -176,6 +176,25 @@ export class ClientRegistry {
     }))
   }
 
+  /** Something is kept for the client over this version, which its next boots get. */
+  async keepVersion(id: string, vdisk: string, versionId: string): Promise<void> {
+    const client = await this.get(id)
+    if (client === undefined || client.keptVersions?.[vdisk] === versionId) return
+    const keep = (it: ClientRecord) => ({
+      ...it,
+      keptVersions: { ...it.keptVersions, [vdisk]: versionId },
+    })
+    await this.#change(id, keep, { silent: true })
+  }
+
+  /** Nothing is kept for the client over this vDisk any more. */
+  forgetKept(id: string, vdisk: string): Promise<ClientRecord> {
+    return this.#change(id, ({ keptVersions, ...client }) => {
+      const left = Object.entries(keptVersions ?? {}).filter(([name]) => name !== vdisk)
+      return left.length === 0 ? client : { ...client, keptVersions: Object.fromEntries(left) }
+    })
+  }
+
   /** Keeps the choice as the default of the next menu. A client removed meanwhile is left alone. */
   async rememberChoice(id: string, vdisk: string): Promise<void> {
     if ((await this.get(id)) === undefined) return

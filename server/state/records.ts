@@ -86,6 +86,8 @@ export interface ClientRecord {
   readonly address?: string
   /** How the rest of its vDisk is fetched; absent until the administrator says. */
   readonly hydration?: Hydration
+  /** By vDisk, the version over which something is kept for it: it boots that and no other. */
+  readonly keptVersions?: Readonly<Record<string, string>>
   /** Where it keeps what it writes; what is absent is as its vDisk has it. */
   readonly writeCache?: Partial<WriteCacheSettings>
 }

@@ -35,6 +35,11 @@ export function tracesFolder(stateFolder: string): string {
   return join(stateFolder, 'traces')
 }
 
+/** What clients have written over vDisks. */
+export function writesFolder(stateFolder: string): string {
+  return join(stateFolder, 'writes')
+}
+
 /** @throws {BootwireError} INVALID_ARGUMENT when the path is too long for a socket. */
 export function adminSocketPath(stateFolder: string): string {
   const path = join(stateFolder, 'admin.sock')

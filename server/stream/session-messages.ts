@@ -58,7 +58,7 @@ export interface ClientSettings {
 export function openedMessage(
   version: VersionRecord,
   reader: Pick<VersionReader, 'storedBytes' | 'signedRoot'>,
-  { hydration, writeCache }: ClientSettings,
+  { hydration, writeCache, writes }: ClientSettings & { readonly writes?: Opened['writes'] },
 ): Opened {
   const { kernel } = version
   const { record, signature, signerKey } = reader.signedRoot
@@ -75,6 +75,7 @@ export function openedMessage(
     },
     hydration,
     writeCache,
+    ...(writes !== undefined && { writes }),
     root: version.root,
     ...(kernel !== undefined && {
       kernel: { id: kernel.id, release: kernel.release, ...kernelFilePaths(kernel.id) },

@@ -18,34 +18,21 @@ import { hydrationOf } from '#server/clients/hydration.ts'
 import { assertKeepable, writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { Log } from '#server/log.ts'
 import type { VersionRecord } from '#server/state/records.ts'
-import type { VersionReader } from '#server/store/chunk-store.ts'
 import { hardwareModel } from '#server/traces/hardware-model.ts'
 import type { Traces } from '#server/traces/traces.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
+import type { WriteStore } from '#server/write-cache/write-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import { decodeAgentMessage, encodeMessage } from '#shared/wire/codec.ts'
-import { firstPushCount } from '#shared/wire/first-push.ts'
-import {
-  CHUNK_LEVEL,
-  decodePush,
-  decodeRequest,
-  decodeTrace,
-  FRAME_CONTROL,
-  FRAME_PUSH,
-  FRAME_REQUEST,
-  FRAME_TRACE,
-  type ObjectName,
-  type TraceEntry,
-} from '#shared/wire/frame.ts'
+import { FRAME_CONTROL } from '#shared/wire/frame.ts'
 import { ACCEPTED_PROTOCOLS } from '#shared/wire/limits.ts'
 import type { AgentMessage, Hello, Hydration, Open, ServerMessage } from '#shared/wire/messages.ts'
-import { BootPush } from './boot-push.ts'
-import type { BootSetLease, BootSets } from './boot-sets.ts'
+import type { BootSets } from './boot-sets.ts'
 import { CLOSE_CODE, type CloseCode, closeReason } from './close-code.ts'
 import { messageOf } from './object-message.ts'
-import { ObjectSender } from './object-sender.ts'
-import type { OpenVersions, VersionLease } from './open-versions.ts'
+import { OpenStream } from './open-stream.ts'
+import type { OpenVersions } from './open-versions.ts'
 import { SerialQueue } from './serial-queue.ts'
 import {
   type ClientSettings,
@@ -58,18 +45,13 @@ import type { SessionTable, TableSession } from './session-table.ts'
 import type { SlabPool } from './slab-pool.ts'
 import type { UnreadableObjects } from './unreadable-objects.ts'
 import { offersFor, permittedVersion, vdiskGone } from './vdisk-access.ts'
+import { WriteLane, writeMapFrames } from './write-lane.ts'
 
 /**
  * Control messages of the peer waiting to be handled. After `hello` an agent sends its phases so far in one
  * go; more than this is a flood.
  */
 const MESSAGES_WAITING_MAX = 64
-
-/** A boot is traced once; an agent that was restarted may send what it knows again. */
-const TRACES_PER_SESSION_MAX = 4
-
-/** Notices of unreadable objects kept for one boot: who sees them looks at the server's log. */
-const UNREADABLE_NOTICES_MAX = 3
 
 /** How the log calls the level of a client's notice. */
 const LOG_METHOD = { info: 'info', warning: 'warn', error: 'error' } as const
@@ -86,7 +68,10 @@ export interface SessionSocket {
 }
 
 export interface SessionServices {
-  readonly registry: Pick<ClientRegistry, 'identify' | 'get' | 'isConfirmed' | 'rememberChoice'>
+  readonly registry: Pick<
+    ClientRegistry,
+    'identify' | 'get' | 'isConfirmed' | 'rememberChoice' | 'keepVersion'
+  >
   readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'tryGet'>
   readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
   readonly versions: OpenVersions
@@ -94,6 +79,7 @@ export interface SessionServices {
   readonly traces: Pick<Traces, 'record'>
   readonly unreadable: UnreadableObjects
   readonly slabs: SlabPool
+  readonly writes: WriteStore
   readonly sessions: SessionTable
   readonly settings: IdentitySettings
   readonly now: () => number
@@ -121,12 +107,8 @@ export class Session implements TableSession {
   #state: SessionState = 'hello'
   #identified: Identified | undefined
   #lastIdentity = ''
-  #lease: VersionLease | undefined
-  #bootSet: BootSetLease | undefined
-  #sender: ObjectSender | undefined
+  #stream: OpenStream | undefined
   #lastHydration: Hydration | undefined
-  #tracesTaken = 0
-  #unreadableNotices = 0
   readonly #work = new SerialQueue((error) => this.#fail(error))
   #messagesWaiting = 0
 
@@ -191,45 +173,10 @@ export class Session implements TableSession {
   }
 
   #take(frame: Uint8Array): void {
-    switch (frame[0]) {
-      case FRAME_CONTROL:
-        return this.#enqueueMessage(decodeAgentMessage(frame))
-      case FRAME_REQUEST:
-        return this.#opened('a request').request(decodeRequest(frame))
-      case FRAME_PUSH:
-        return this.#opened('a push').push(decodePush(frame))
-      case FRAME_TRACE:
-        return this.#takeTrace(frame)
-      case undefined:
-      default:
-        throw invalid(`it begins with ${frame[0] ?? 'nothing'}, which is no type of frame`)
-    }
-  }
-
-  #opened(what: string): ObjectSender {
-    if (this.#sender === undefined) throw invalid(`${what} came before a vDisk is open`)
-    return this.#sender
-  }
-
-  #takeTrace(frame: Uint8Array): void {
-    this.#opened('a trace')
-    const entries = decodeTrace(frame)
-    this.#tracesTaken += 1
-    if (this.#tracesTaken > TRACES_PER_SESSION_MAX) return
-    const reader = this.#lease?.reader
-    invariant(reader !== undefined, 'an open session reads a version')
-    this.#record(reader, entries).then(
-      () => this.#log.info({ entries: entries.length }, 'the boot was traced'),
-      (error: unknown) => this.#log.error({ err: error }, 'cannot keep the trace of a boot'),
-    )
-  }
-
-  async #record(reader: VersionReader, entries: readonly TraceEntry[]): Promise<void> {
-    const { registry, traces } = this.#services
-    const { clientId, boot, model } = this.#known()
-    const { bootId } = boot.record
-    const isConfirmed = await registry.isConfirmed(clientId)
-    await traces.record(reader, { bootId, clientId, isConfirmed, model, entries })
+    if (frame[0] === FRAME_CONTROL) return this.#enqueueMessage(decodeAgentMessage(frame))
+    if (this.#stream !== undefined) return this.#stream.take(frame)
+    if (frame[0] === undefined) throw invalid('it begins with nothing')
+    throw invalid(`a frame of type ${frame[0]} came before a vDisk is open`)
   }
 
   #enqueueMessage(message: AgentMessage): void {
@@ -334,7 +281,11 @@ export class Session implements TableSession {
       const version = await permittedVersion(request, client, boot.record, catalog)
       const writeCache = writeCacheOf(client, (await catalog.tryGet(vdisk))?.record)
       assertKeepable(writeCache)
-      await this.#stream(version, { hydration: hydrationOf(client), writeCache }, firstPushBytes)
+      await this.#openStream(
+        version,
+        { hydration: hydrationOf(client), writeCache },
+        firstPushBytes,
+      )
     } catch (error) {
       if (!(error instanceof BootwireError)) throw error
       this.#log.warn({ vdisk, versionId, code: error.code }, error.message)
@@ -342,7 +293,7 @@ export class Session implements TableSession {
     }
   }
 
-  async #stream(
+  async #openStream(
     version: VersionRecord,
     settings: ClientSettings,
     firstPushBytes: number,
@@ -352,7 +303,10 @@ export class Session implements TableSession {
     await using opened = new AsyncDisposableStack()
     const lease = opened.adopt(await versions.acquire(versionId), (it) => it.release())
     if (this.#isClosed()) return
-    const { clientId, boot } = this.#known()
+    const { clientId, boot, model, resumes } = this.#known()
+    const writes = this.#writeLane(version, settings, resumes)
+    if (writes !== undefined) opened.defer(() => writes.close())
+    const written = settings.writeCache.place === 'server' ? await writes?.open() : undefined
     boot.opened(vdisk, versionId)
     const acquiring = bootSets.acquire(lease.reader)
     opened.defer(async () => (await acquiring)?.release()) // before what it reads is closed
@@ -362,41 +316,54 @@ export class Session implements TableSession {
       acquiring,
       boots.save(),
       catalog.version(vdisk, versionId),
+      settings.writeCache.isKept ? registry.keepVersion(clientId, vdisk, versionId) : undefined,
     ])
     if (this.#isClosed()) return
     if (found === undefined) throw vdiskGone(vdisk)
     opened.move() // from now on `#finish` gives them back
-    this.#lease = lease
-    this.#bootSet = bootSet
+    this.#stream = new OpenStream({
+      lease,
+      bootSet,
+      writes,
+      boot,
+      model,
+      services: this.#services,
+      log: this.#log,
+      send: (messages, sent) => this.#sendMessages(messages, sent),
+      bufferedBytes: () => this.#socket.bufferedBytes,
+    })
     this.#state = 'open'
     this.#lastHydration = settings.hydration
-    this.#send(openedMessage(version, lease.reader, settings))
+    const room = writes && {
+      roomBytes: written?.roomBytes ?? this.#services.writes.quotaBytes,
+      runs: written?.runs.length ?? 0,
+    }
+    this.#send(openedMessage(version, lease.reader, { ...settings, ...(room && { writes: room }) }))
+    for (const frame of writeMapFrames(written?.runs ?? [])) {
+      this.#sendMessages(messageOf(frame), () => undefined)
+    }
     this.#log.info({ vdisk, versionId }, 'vDisk opened')
-    this.#startSending(lease, bootSet, firstPushBytes)
+    this.#stream.start(firstPushBytes)
     await registry.rememberChoice(clientId, vdisk).catch((error: unknown) => {
       this.#log.error({ err: error }, 'cannot remember the choice of the client')
     })
   }
 
-  #startSending(
-    { reader }: VersionLease,
-    bootSet: BootSetLease | undefined,
-    firstPushBytes: number,
-  ): void {
-    const sender = new ObjectSender({
-      reader,
-      slabs: this.#services.slabs,
-      send: (messages, sent) => this.#sendMessages(messages, sent),
-      bufferedBytes: () => this.#socket.bufferedBytes,
-      onUnreadable: (name, error) => this.#unreadable(name, error),
-      push: bootSet && new BootPush(bootSet.set, reader),
+  /** Where the client writes to; undefined where the server takes nothing. */
+  #writeLane(
+    { vdisk, versionId, sizeBytes }: VersionRecord,
+    { writeCache: { place, isKept } }: ClientSettings,
+    resumes: boolean,
+  ): WriteLane | undefined {
+    if (place !== 'server' && place !== 'auto') return undefined
+    const { clientId, boot } = this.#known()
+    const { bootId } = boot.record
+    return new WriteLane({
+      store: this.#services.writes,
+      key: { clientId, bootId, vdisk, versionId, sizeBytes, isKept, resumes },
+      send: (frame) => this.#sendMessages(messageOf(frame), () => undefined),
+      onError: (error) => this.#fail(error),
     })
-    this.#sender = sender
-    if (bootSet === undefined) return
-    const { listFrame, entries } = bootSet.set.layout
-    this.#sendMessages(messageOf(listFrame), () => undefined)
-    const end = firstPushCount(entries, firstPushBytes)
-    if (end > 0) sender.push([{ begin: 0, end }])
   }
 
   /** Tells the agent when the administrator changed how the rest of the vDisk is fetched. */
@@ -415,17 +382,6 @@ export class Session implements TableSession {
     if (reason !== 'kexec') boot.stamp('shutdown', this.#services.now())
     this.#log.info({ reason }, 'client has shut down')
     this.#close(CLOSE_CODE.normal, '', { boot: reason })
-  }
-
-  #unreadable({ level, position }: ObjectName, error: unknown): void {
-    const versionId = this.#lease?.reader.versionId ?? ''
-    const { boot } = this.#known()
-    this.#services.unreadable.note({ versionId, level, position }, error)
-    if (this.#unreadableNotices >= UNREADABLE_NOTICES_MAX) return
-    this.#unreadableNotices += 1
-    const what = level === CHUNK_LEVEL ? `chunk ${position}` : `node ${level}/${position}`
-    const message = `The server cannot read ${what} of this version; see its log and run "bootwire check"`
-    boot.noticed({ atMs: this.#services.now(), level: 'error', message })
   }
 
   #fail(error: unknown): void {
@@ -460,9 +416,7 @@ export class Session implements TableSession {
   #finish(outcome: BootOutcome): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'
-    this.#sender?.close()
-    this.#bootSet?.release()
-    this.#lease?.release()
+    this.#stream?.close()
     if (this.#identified === undefined) return
     this.#services.sessions.leave(this)
     if (outcome !== 'goes on') void this.#services.boots.end(this.#identified.boot, outcome)

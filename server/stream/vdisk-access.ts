@@ -38,10 +38,11 @@ export async function permittedVersion(
 ): Promise<VersionRecord> {
   const hadIt = versionId !== undefined && boot.versionId === versionId && boot.vdisk === vdisk
   if (!hadIt) assertMayOpen(client, vdisk)
+  const wanted = versionId ?? client?.keptVersions?.[vdisk]
   const version =
-    versionId === undefined
+    wanted === undefined
       ? await catalog.productionVersion(vdisk)
-      : await catalog.version(vdisk, versionId)
+      : await catalog.version(vdisk, wanted)
   if (version === undefined) throw vdiskGone(vdisk)
   return version
 }

@@ -41,6 +41,21 @@ export const PUSH_RANGES_MAX = 1024
 /** Most bytes the server pushes before it is asked (`open`): what a demand read may find before it. */
 export const FIRST_PUSH_BYTES_MAX: number = 1024 * KiB
 
+/** Blocks of data in one frame of writes: what a message holds, with room for headers. */
+export const WRITE_BLOCKS_MAX = 40
+
+/** Bytes of written data one session may have sent that are not durable yet: two rounds of the disk. */
+export const WRITES_IN_FLIGHT_BYTES_MAX: number = 4 * 1024 * KiB
+
+/** Blocks wanted back by one frame: a read of the kernel is rarely longer. */
+export const READ_BACK_BLOCKS_MAX = 32
+
+/** Reads back one session may have asked for and not been answered: a kernel's queue. */
+export const READS_BACK_IN_FLIGHT_MAX = 128
+
+/** Runs in one frame of a write map. */
+export const WRITE_RUNS_MAX = 8192
+
 /** An agent that has not said hello after this is closed. */
 export const HELLO_TIMEOUT_MS = 10_000
 

@@ -42,7 +42,7 @@ export type Hydration = v.InferOutput<typeof hydrationSchema>
 
 /** Where what a client writes over a vDisk is kept. The booted system does not see it. */
 export const writeCacheSchema = v.object({
-  /** auto: in memory, then on the local disk, as far as there is room; else there and nowhere else. */
+  /** auto: in memory, then on the local disk, then on the server; else there and nowhere else. */
   place: v.picklist(['auto', 'ram', 'disk', 'server']),
   /** Whether the next boot finds it again. */
   isKept: v.boolean(),
@@ -214,6 +214,15 @@ export const openedSchema = v.object({
   manifest: signedRootSchema,
   hydration: hydrationSchema,
   writeCache: writeCacheSchema,
+  /** What of it the server takes; absent when it takes nothing. */
+  writes: v.optional(
+    v.object({
+      /** How much more may be written there. */
+      roomBytes: count,
+      /** Runs of the write map that follows. */
+      runs: count,
+    }),
+  ),
   root: rootLocationSchema,
   /** The kernel this version brings; absent when it has none and runs on whatever kernel is up. */
   kernel: v.optional(

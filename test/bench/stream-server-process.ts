@@ -36,6 +36,8 @@ async function serve(): Promise<void> {
     chunkStore,
     traceFiles: new MemoryTraceFiles(),
     bootFiles: { listKernels: async () => [], removeKernel: async () => undefined },
+    writesFolder: '/dev/null/writes',
+    writeQuotaBytes: 0,
     unknownClients: { kind: 'vdisk', vdisk: BENCH_VDISK },
     hostnamePattern: 'client-{n}',
     now: Date.now,

@@ -30,6 +30,11 @@ function cache(...args: string[]): string {
   return run(process.execPath, COMMAND, 'cache', ...args)
 }
 
+/** A disk that is all cache. */
+function format(path: string, ...args: string[]): string {
+  return cache('format', path, '--write-area', 'none', ...args)
+}
+
 async function find(): Promise<LocalDisk> {
   const found = Promise.withResolvers<string>()
   const disk = LocalDisk.find({
@@ -44,13 +49,13 @@ async function find(): Promise<LocalDisk> {
 
 mkdirSync(DEVICES)
 run('mount', '-t', 'devtmpfs', 'devtmpfs', DEVICES)
-say(`empty disk: ${cache('format', DISK)}`)
+say(`empty disk: ${format(DISK)}`)
 say(`table: ${run('sfdisk', '--verify', DISK)}`)
-say(`again: ${cache('format', DISK)}`)
+say(`again: ${format(DISK)}`)
 const disk = await find()
 const objects = Array.from({ length: 50 }, (_, index) => testObject(index, 20_000))
 for (const object of objects) disk.cache.keep(object.hash, object)
-say(`in use: ${cache('format', PARTITION, '--force')}`)
+say(`in use: ${format(PARTITION, '--force')}`)
 await disk.cache.close()
 say(`shown: ${cache('show', DISK)}`)
 const again = await find()
@@ -59,11 +64,21 @@ say(`kept: ${isFound.filter(Boolean).length} of ${objects.length}`)
 await again.cache.close()
 run('sfdisk', '--quiet', '--part-type', DISK, '1', LINUX_FILE_SYSTEM)
 run('mkfs.ext4', '-qF', PARTITION)
-say(`file system: ${cache('format', PARTITION)}`)
+say(`file system: ${format(PARTITION)}`)
 mkdirSync('/tmp/mounted')
 run('mount', PARTITION, '/tmp/mounted')
-say(`mounted: ${cache('format', PARTITION, '--force')}`)
+say(`mounted: ${format(PARTITION, '--force')}`)
 run('umount', '/tmp/mounted')
-say(`forced: ${cache('format', PARTITION, '--force')}`)
+say(`forced: ${format(PARTITION, '--force')}`)
 say(`table: ${run('sfdisk', '--verify', DISK)}`)
 await (await find()).cache.close()
+say(`both: ${cache('format', DISK, '--force')}`)
+say(`table: ${run('sfdisk', '--verify', DISK)}`)
+const both = await find()
+const found = await both.writeArea()
+say(`write area: ${found?.path} ${found?.area.freeBytes}`)
+await both.cache.close()
+await found?.area.close()
+const area = (...args: string[]) => run(process.execPath, COMMAND, 'write-area', ...args)
+say(`shown: ${area('show', PARTITION)}`)
+say(`made anew: ${area('format', PARTITION)}`)

@@ -4,6 +4,7 @@ import type { UnknownPolicy } from '#server/clients/unknown-policy.ts'
 import { type Core, createCore } from '#server/core.ts'
 import { silentLog } from '#server/log.ts'
 import type { KernelRecord } from '#server/state/records.ts'
+import { WRITE_QUOTA_BYTES_DEFAULT } from '#server/write-cache/write-store.ts'
 import type { SignedRoot } from '#shared/manifest/version-root.ts'
 import { MemoryChunkStore } from './memory-chunk-store.ts'
 import { MemoryStateStore } from './memory-state-store.ts'
@@ -28,6 +29,9 @@ export function createTestCore(
     readonly store?: MemoryStateStore
     /** Signs versions; for agents that look at it. */
     readonly sign?: (record: Uint8Array) => SignedRoot
+    /** For what clients write; without one they cannot. */
+    readonly writesFolder?: string
+    readonly writeQuotaBytes?: number
   } = {},
 ): TestCore {
   const store = options.store ?? new MemoryStateStore()
@@ -42,6 +46,8 @@ export function createTestCore(
       listKernels: async () => [...kernels],
       removeKernel: async (id) => void kernels.delete(id),
     },
+    writesFolder: options.writesFolder ?? '/dev/null/writes',
+    writeQuotaBytes: options.writeQuotaBytes ?? WRITE_QUOTA_BYTES_DEFAULT,
     unknownClients: options.unknownClients ?? { kind: 'approve' },
     hostnamePattern: options.hostnamePattern ?? 'client-{n}',
     now: () => clock.nowMs,

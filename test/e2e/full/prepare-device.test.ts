@@ -13,9 +13,9 @@ const STEP_MS = 60_000
 const STEPS: readonly RegExp[] = [
   /empty disk: ok \/tmp\/dev\/ubda1 is a cache of 298\.0 MiB now/,
   /table: ok/,
-  /again: status 1 BW-E412 Cannot make a cache of \/tmp\/dev\/ubda: it holds a partition table/,
+  /again: status 1 BW-E412 Cannot use \/tmp\/dev\/ubda: it holds a partition table/,
   /the agent: \/tmp\/dev\/ubda1/,
-  /in use: status 1 BW-E413 Cannot make a cache of \/tmp\/dev\/ubda1: it is in use/,
+  /in use: status 1 BW-E413 Cannot use \/tmp\/dev\/ubda1: it is in use/,
   /shown: ok device: +\/tmp\/dev\/ubda1/,
   /the agent: \/tmp\/dev\/ubda1/,
   /kept: 50 of 50/,
@@ -24,6 +24,12 @@ const STEPS: readonly RegExp[] = [
   /forced: ok \/tmp\/dev\/ubda1 is a cache of 298\.0 MiB now/,
   /table: ok/,
   /the agent: \/tmp\/dev\/ubda1/,
+  /both: ok \/tmp\/dev\/ubda1 is a write area of 75\.0 MiB now/,
+  /table: ok/,
+  /the agent: \/tmp\/dev\/ubda2/,
+  /write area: \/tmp\/dev\/ubda1 67108864/,
+  /shown: ok 64\.0 MiB free/,
+  /made anew: ok \/tmp\/dev\/ubda1 is a write area of 75\.0 MiB now/,
 ]
 
 describe('a disk of a real kernel', { timeout: 3 * STEP_MS }, () => {

@@ -80,6 +80,8 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
         chunkStore: store,
         traceFiles: await FolderTraceFiles.open(join(folder.path, 'traces'), silentLog()),
         bootFiles: { listKernels: async () => [], removeKernel: async () => undefined },
+        writesFolder: '/dev/null/writes',
+        writeQuotaBytes: 0,
         unknownClients: { kind: 'vdisk', vdisk: 'debian' },
         hostnamePattern: 'client-{n}',
         now: Date.now,

@@ -9,6 +9,7 @@ const AUTO: WriteCacheSettings = { place: 'auto', isKept: false, limitBytes: 0 }
 const room = (memoryBytes: number, areaBytes?: number) => ({
   memoryBytes,
   ramTierBytes: RAM_TIER_BYTES_DEFAULT,
+  hasServer: false,
   ...(areaBytes !== undefined && { areaBytes }),
 })
 
