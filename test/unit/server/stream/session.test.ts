@@ -5,6 +5,7 @@ import { DEFAULT_WRITE_CACHE } from '#server/clients/write-cache-settings.ts'
 import { createLog, silentLog } from '#server/log.ts'
 import { Session } from '#server/stream/session.ts'
 import { UnreadableObjects } from '#server/stream/unreadable-objects.ts'
+import { WRITE_QUOTA_BYTES_DEFAULT } from '#server/write-cache/write-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { contentHash } from '#shared/manifest/content-hash.ts'
 import { decodeVersionRoot } from '#shared/manifest/version-root.ts'
@@ -19,6 +20,7 @@ import {
   type Priority,
 } from '#shared/wire/frame.ts'
 import type { AgentMessage } from '#shared/wire/messages.ts'
+import { encodeReadBack, encodeWrite } from '#shared/wire/write-frames.ts'
 import { BOOT_ID, hello } from '#test/support/agent-messages.ts'
 import { blockImage } from '#test/support/block-image.ts'
 import { eventually } from '#test/support/eventually.ts'
@@ -207,6 +209,7 @@ describe('open', () => {
       },
       hydration: DEFAULT_HYDRATION,
       writeCache: DEFAULT_WRITE_CACHE,
+      writes: { roomBytes: WRITE_QUOTA_BYTES_DEFAULT, runs: 0 },
       root: { partition: 1, fsType: 'ext4', options: '' },
       kernel: {
         ...kernel,
@@ -352,15 +355,17 @@ describe('requests', () => {
 
   it('before a vDisk is open, or beyond its end, close the session', async () => {
     const core = await createOpenCore()
-    for (const [what, frame] of [
-      ['a request', encodeRequest({ priority: 0, objects: [] })],
-      ['a push', encodePush([{ begin: 0, end: 1 }])],
-      ['a trace', encodeTrace([])],
-    ] as const) {
+    for (const frame of [
+      encodeRequest({ priority: 0, objects: [] }),
+      encodePush([{ begin: 0, end: 1 }]),
+      encodeTrace([]),
+      encodeWrite(1, []),
+      encodeReadBack({ id: 1, firstBlock: 0, blocks: 1 }),
+    ]) {
       const early = new Agent(core)
       await early.greet()
       early.session.receive(frame)
-      const expected = new RegExp(`${what} came before a vDisk is open`)
+      const expected = new RegExp(`a frame of type ${frame[0]} came before a vDisk is open`)
       assert.match((await early.socket.nextMessage('error')).message, expected)
       assert.equal((await early.socket.nextClose()).code, 1002)
     }
@@ -748,7 +753,7 @@ describe('a peer that breaks the rules', () => {
   it('is closed with 1002 and told why when a frame is no frame', async () => {
     const frames: [Uint8Array, RegExp][] = [
       [new Uint8Array(), /begins with nothing/],
-      [Uint8Array.of(9, 1, 2), /begins with 9/],
+      [Uint8Array.of(9, 1, 2), /a frame of type 9 came before/],
       [Uint8Array.of(3, 0, 0, 0), /begins with 3/],
       [Uint8Array.of(1, 0xd9, 0x20), /not msgpack/],
       [Uint8Array.of(1, 0x80), /Cannot read the agent's message/],

@@ -75,7 +75,8 @@ describe('WriteStore', () => {
 
   it('gives nothing that was not written', async () => {
     await using fixture = await createStore()
-    const { writes } = await fixture.store.open(KEY)
+    const opened = await fixture.store.open(KEY)
+    const { writes } = opened
     await writes.write(5, block('w'))
     await writes.zero(6, 1)
     for (const [first, count] of [
@@ -86,6 +87,7 @@ describe('WriteStore', () => {
     ] as const) {
       assert.ok(!(await writes.read(first, Buffer.alloc(count * BLOCK_BYTES))), `block ${first}`)
     }
+    await opened.close()
   })
 
   it('begins anew with each boot when nothing is kept, and goes on within one', async () => {
@@ -155,6 +157,7 @@ describe('WriteStore', () => {
     assert.equal(await opened.roomBytes(), BLOCK_BYTES)
     await opened.writes.zero(0, 1)
     assert.equal(await opened.roomBytes(), 2 * BLOCK_BYTES)
+    await opened.close()
   })
 
   it('refuses what it cannot read, or what is for a vDisk of another size', async () => {

@@ -142,6 +142,7 @@ export const SERVER_MESSAGES: Readonly<Record<string, ServerMessage>> = {
     },
     hydration: { mode: 'run', rateBytesPerSecond: 5_000_000 },
     writeCache: { place: 'server', isKept: true, limitBytes: 8_589_934_592 },
+    writes: { roomBytes: 8_589_934_592, runs: 70_000 },
     root: { partition: 128, fsType: 'btrfs', options: 'subvol=@,compress=zstd' },
     kernel: {
       id: KERNEL_ID,
