@@ -754,7 +754,7 @@ describe('a peer that breaks the rules', () => {
     const frames: [Uint8Array, RegExp][] = [
       [new Uint8Array(), /begins with nothing/],
       [Uint8Array.of(9, 1, 2), /a frame of type 9 came before/],
-      [Uint8Array.of(3, 0, 0, 0), /begins with 3/],
+      [Uint8Array.of(3, 0, 0, 0), /a frame of type 3 came before/],
       [Uint8Array.of(1, 0xd9, 0x20), /not msgpack/],
       [Uint8Array.of(1, 0x80), /Cannot read the agent's message/],
       [Uint8Array.of(2, 0, 0), /begins with 2/],
