@@ -757,7 +757,7 @@ describe('a peer that breaks the rules', () => {
       [Uint8Array.of(3, 0, 0, 0), /a frame of type 3 came before/],
       [Uint8Array.of(1, 0xd9, 0x20), /not msgpack/],
       [Uint8Array.of(1, 0x80), /Cannot read the agent's message/],
-      [Uint8Array.of(2, 0, 0), /begins with 2/],
+      [Uint8Array.of(2, 0, 0), /a frame of type 2 came before/],
       [Uint8Array.of(4, 0, 0), /came before a vDisk is open/],
     ]
     for (const [frame, message] of frames) {
