@@ -1,5 +1,6 @@
 /** `bootwire client …` */
 import type { ClientDetails, ClientView } from '#server/admin/admin-api.ts'
+import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import { formatBytes } from '#shared/units.ts'
 import { streamPairs } from './client-stream.ts'
 import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
@@ -7,7 +8,11 @@ import { hydrateCommand } from './hydrate-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatBoot } from './timeline.ts'
-import { clientWriteCacheCommand, discardWritesCommand } from './write-cache-command.ts'
+import {
+  clientWriteCacheCommand,
+  discardWritesCommand,
+  formatWriteCache,
+} from './write-cache-command.ts'
 
 const CLIENT = {
   type: 'string',
@@ -21,6 +26,9 @@ const VDISKS = {
   demandOption: true,
   describe: 'Names of vDisks',
 } as const
+
+/** Of a version's id. */
+const ID_SHOWN = 12
 
 /** Boots shown by `client show`. */
 const BOOTS_SHOWN = 5
@@ -246,10 +254,20 @@ function formatClient(client: ClientDetails): string {
     ['machine', [facts.manufacturer, facts.product].filter((part) => part !== undefined).join(' ')],
     ['memory', facts.memoryBytes === undefined ? undefined : formatBytes(facts.memoryBytes)],
     ['address', client.address],
+    ['writes', client.writeCache && formatWriteCache(writeCacheOf(client, undefined))],
+    ['kept over', keptOver(client)],
     ...streamPairs(client),
     ['first seen', formatTime(client.firstSeenMs)],
     ['last seen', formatTime(client.lastSeenMs)],
   ])
   const boots = shown.length === 0 ? '' : `\nLast boots\n${shown.map(formatBoot).join('')}`
   return `Client ${client.hostname}\n${pairs}${boots}`
+}
+
+/** `debian (4f1c…), kiosk (…)` */
+function keptOver({ keptVersions }: ClientDetails): string | undefined {
+  if (keptVersions === undefined) return undefined
+  return Object.entries(keptVersions)
+    .map(([vdisk, versionId]) => `${vdisk} (${versionId.slice(0, ID_SHOWN)})`)
+    .join(', ')
 }

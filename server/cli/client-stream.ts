@@ -5,6 +5,8 @@ import type { Hydration, Status } from '#shared/wire/messages.ts'
 
 type Pair = readonly [string, string | undefined]
 
+const PLACES = { ram: 'in memory', disk: 'on the local disk', server: 'on the server' } as const
+
 const DISK_CACHE_STATES = { none: 'none', ready: 'ready', failed: 'failed' } as const
 
 /** Pairs for `client show`: what was set, and what the last boot reported. */
@@ -18,12 +20,25 @@ export function streamPairs({ hydration, boots }: ClientDetails): Pair[] {
     set,
     ['local', formatLocal(status.hydration)],
     ['disk cache', formatDiskCache(status.diskCache)],
+    ['written', formatWritten(status)],
     [
       'prefetched',
       `${prefetch.hits} reads found it here, ${prefetch.late} on its way, ${prefetch.misses} not asked for; ${formatBytes(prefetch.pushedBytes)} pushed, ${formatBytes(prefetch.unusedBytes)} of it not read`,
     ],
     ['corrupt', objectsCorrupt === 0 ? undefined : `${objectsCorrupt} objects, asked for again`],
   ]
+}
+
+/** `120.0 MiB of 8.30 GiB, in memory, on the local disk; 3 writes wait for room` */
+function formatWritten({
+  writeCacheBytes,
+  writeCacheLimitBytes,
+  writeCachePlaces,
+  writesWaiting,
+}: Omit<Status, 'kind'>): string {
+  const places = writeCachePlaces.map((place) => PLACES[place]).join(', ')
+  const waiting = writesWaiting === 0 ? '' : `; ${writesWaiting} writes wait for room`
+  return `${formatBytes(writeCacheBytes)} of ${formatBytes(writeCacheLimitBytes)}, ${places}${waiting}`
 }
 
 /** `runs, at most 5.0 MiB/s` */

@@ -125,6 +125,10 @@ describe('streamPairs()', () => {
       problem: '',
     },
     hydration: { mode: 'run', localBytes: 999, versionBytes: 1000 },
+    writeCacheBytes: 100 * MiB,
+    writeCacheLimitBytes: 8 * GiB,
+    writeCachePlaces: ['ram', 'disk'],
+    writesWaiting: 0,
   }
   const pairs = (fields: object, hydration = { mode: 'run', rateBytesPerSecond: 0 }) => {
     const boots = [{ lastStatus: { ...status, ...fields } }]
@@ -138,6 +142,8 @@ describe('streamPairs()', () => {
       shown['disk cache'],
       'ready, 1.00 GiB of 4.00 GiB used, 2.00 GiB may be written today',
     )
+    assert.equal(shown['written'], '100.0 MiB of 8.00 GiB, in memory, on the local disk')
+    assert.match(pairs({ writesWaiting: 3 })['written'] ?? '', /; 3 writes wait for room$/)
     assert.match(shown['prefetched'] ?? '', /^990 reads found it here, 8 on its way, 2 not asked/)
     assert.deepEqual([shown['corrupt'], shown['hydration']], [undefined, 'runs'])
   })
