@@ -1,5 +1,5 @@
 /** Hears on the main thread when a worker's write fills the write cache to one of FILL_LEVELS. */
-import type { FillLevel } from './write-cache.ts'
+import type { FillLevel } from './write-cache-core.ts'
 import { CONTROL_FILL_LEVEL } from './write-cache-files.ts'
 
 export class FillWatch {

@@ -23,6 +23,7 @@ import { BLOCKS_MAX, blockCount, SECTOR_BYTES } from './block-size.ts'
 import { ColdOverlay, type Writing } from './cold-overlay.ts'
 import { FillWatch } from './fill-watch.ts'
 import type { HotOverlayData } from './hot-overlay.ts'
+import { ServerBlocks } from './server-blocks.ts'
 import { WriteBack, type WriteBackParts } from './write-back.ts'
 import { WriteCache } from './write-cache.ts'
 import {
@@ -226,15 +227,16 @@ function openWriting(
 ): Writing {
   const { writeCacheShare: share, writeServer, onNotice } = options
   const writeCache = new WriteCache(memory)
-  for (const { firstBlock, blocks, kind } of writeServer?.writeMap ?? []) {
-    writeCache.adopt(firstBlock, blocks, kind === WRITE_KIND.zero)
+  const blocks = new ServerBlocks(memory)
+  for (const run of writeServer?.writeMap ?? []) {
+    blocks.adopt(run.firstBlock, run.blocks, run.kind === WRITE_KIND.zero)
   }
   const writeBack =
     writeServer &&
     new WriteBack({
       ...parts,
       ...writeServer,
-      writeCache,
+      blocks,
       onProblem: (error) => onNotice({ kind: 'write-back-failed', error }),
     })
   const room = new WriteRoom({

@@ -22,11 +22,11 @@ import {
 import { NbdError } from '../node-nbd/block-device.ts'
 import type { ReaderEpochs } from '../ram-tier/reader-epochs.ts'
 import { blockCount } from './block-size.ts'
-import type { WriteCache } from './write-cache.ts'
+import type { ServerBlocks } from './server-blocks.ts'
 import type { WriteListener, WriteTransport } from './write-transport.ts'
 
 export interface WriteBackParts {
-  readonly writeCache: WriteCache
+  readonly blocks: ServerBlocks
   readonly transport: WriteTransport
   readonly epochs: ReaderEpochs
   /** Of the vDisk. */
@@ -116,7 +116,7 @@ export class WriteBack implements WriteListener {
   onLost(): void {
     this.#isOpen = false
     this.#losses += 1
-    for (const block of this.#sentBlocks.keys()) this.#parts.writeCache.markChanged(block)
+    for (const block of this.#sentBlocks.keys()) this.#parts.blocks.markChanged(block)
     this.#sent.clear()
     this.#sentBlocks.clear()
     this.#sentBytes = 0
@@ -178,7 +178,7 @@ export class WriteBack implements WriteListener {
 
   /** A block that was fetched is here again, so that a part of it can be written. @throws {NbdError} */
   bringBack(block: number, bytes: Uint8Array): void {
-    this.#parts.writeCache.bringBack(block, bytes)
+    this.#parts.blocks.bringBack(block, bytes)
   }
 
   /** Returns when all that was written before survives this client. */
@@ -217,7 +217,7 @@ export class WriteBack implements WriteListener {
   /** Sends all that is changed now; what is changed meanwhile may be sent, too. */
   async #giveAll(): Promise<void> {
     for (let block = 0; block < this.#end && !this.#isClosed; ) {
-      const next = this.#parts.writeCache.nextChanged(block, this.#end)
+      const next = this.#parts.blocks.nextChanged(block, this.#end)
       if (next === undefined) return
       await this.#untilSendable()
       block = await this.#give(next)
@@ -265,12 +265,11 @@ export class WriteBack implements WriteListener {
   }
 
   async #giveSome(): Promise<void> {
-    const { writeCache } = this.#parts
+    const { blocks } = this.#parts
     const wants = () => this.#parts.isKept || this.#usedShare() > this.#parts.beginShare
     while (!this.#isClosed && this.#isOpen && !this.#isFull() && wants()) {
       const next =
-        writeCache.nextChanged(this.#giveCursor, this.#end) ??
-        writeCache.nextChanged(0, this.#giveCursor)
+        blocks.nextChanged(this.#giveCursor, this.#end) ?? blocks.nextChanged(0, this.#giveCursor)
       if (next === undefined) return
       this.#giveCursor = await this.#give(next)
     }
@@ -284,17 +283,17 @@ export class WriteBack implements WriteListener {
   }
 
   async #giveNow(first: number): Promise<number> {
-    const { writeCache, transport } = this.#parts
+    const { blocks: source, transport } = this.#parts
     const records: WriteRecord[] = []
     const blocks: number[] = []
     let bytes = 0
     let block: number | undefined = first
     while (block !== undefined && bytes < this.#scratch.length) {
       const target = this.#scratch.subarray(bytes, bytes + BLOCK_BYTES)
-      let taken = writeCache.take(block, target)
+      let taken = source.take(block, target)
       if (taken === 'part') {
         await this.#complete(block)
-        taken = writeCache.take(block, target)
+        taken = source.take(block, target)
         // Written to again meanwhile: another time.
         if (taken === 'part') break
       }
@@ -305,14 +304,12 @@ export class WriteBack implements WriteListener {
       }
       // Far apart is as good as near: there are records for both.
       block =
-        blocks.length < 4 * WRITE_BLOCKS_MAX
-          ? writeCache.nextChanged(block + 1, this.#end)
-          : undefined
+        blocks.length < 4 * WRITE_BLOCKS_MAX ? source.nextChanged(block + 1, this.#end) : undefined
     }
     const goOn = (blocks.at(-1) ?? first) + 1
     if (blocks.length === 0) return goOn
     if (!this.#isOpen) {
-      for (const lost of blocks) writeCache.markChanged(lost)
+      for (const lost of blocks) source.markChanged(lost)
       return goOn
     }
     this.#sequence += 1
@@ -329,12 +326,12 @@ export class WriteBack implements WriteListener {
     const offsetBytes = block * BLOCK_BYTES
     const length = Math.min(BLOCK_BYTES, this.#parts.sizeBytes - offsetBytes)
     await this.#parts.readBase(offsetBytes, base.subarray(0, length))
-    this.#parts.writeCache.complete(block, base)
+    this.#parts.blocks.complete(block, base)
   }
 
   /** Gives up slots of what the server has, as long as there is need of room. */
   async #giveUpSome(): Promise<void> {
-    const { writeCache, epochs, beginShare } = this.#parts
+    const { blocks, epochs, beginShare } = this.#parts
     const needsRoom = () =>
       this.#isPressed || this.#usedShare() > Math.max(0, beginShare - GIVE_MARGIN_SHARE)
     while (!this.#isClosed && needsRoom()) {
@@ -343,13 +340,13 @@ export class WriteBack implements WriteListener {
         const block = this.#nextToGiveUp()
         if (block === undefined) break
         this.#dropCursor = block + 1
-        const slot = writeCache.giveAway(block)
+        const slot = blocks.giveAway(block)
         if (slot !== undefined) slots.push(slot)
       }
       this.#isPressed = false
       if (slots.length === 0) return
       await epochs.pass(epochs.advance())
-      writeCache.freeSlots(slots)
+      blocks.freeSlots(slots)
     }
   }
 
@@ -358,9 +355,9 @@ export class WriteBack implements WriteListener {
       [this.#dropCursor, this.#end],
       [0, this.#dropCursor],
     ] as const) {
-      let block = this.#parts.writeCache.nextUnchanged(from, end)
+      let block = this.#parts.blocks.nextUnchanged(from, end)
       while (block !== undefined && this.#sentBlocks.has(block)) {
-        block = this.#parts.writeCache.nextUnchanged(block + 1, end)
+        block = this.#parts.blocks.nextUnchanged(block + 1, end)
       }
       if (block !== undefined) return block
     }
@@ -368,7 +365,7 @@ export class WriteBack implements WriteListener {
   }
 
   #usedShare(): number {
-    const { usedBytes, limitBytes } = this.#parts.writeCache
+    const { usedBytes, limitBytes } = this.#parts.blocks
     return limitBytes === 0 ? 1 : usedBytes / limitBytes
   }
 
