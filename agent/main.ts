@@ -28,6 +28,7 @@ import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
 import type { WritePlaces } from './boot/write-places.ts'
 import { DiskCopy } from './fetch/disk-copy.ts'
 import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
+import { setClock } from './machine/clock.ts'
 import { macOfCard } from './machine/read-facts.ts'
 import { uptimeSeconds } from './machine/uptime.ts'
 import { keepDhcpLease } from './network/dhcp-lease.ts'
@@ -78,6 +79,7 @@ async function run(): Promise<void> {
           startedUptimeSeconds,
           attach,
           areaBytes,
+          setClock,
           newSession,
         })
       : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)

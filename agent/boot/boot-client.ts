@@ -7,12 +7,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, isRetryable } from '#shared/errors.ts'
 import { formatBytes } from '#shared/units.ts'
 import type { Opened } from '#shared/wire/messages.ts'
+import type { setClock } from '../machine/clock.ts'
 import { availableMemoryBytes } from '../machine/memory.ts'
 import { readMachineFacts } from '../machine/read-facts.ts'
 import { uptimeSeconds } from '../machine/uptime.ts'
 import { RAM_TIER_BYTES_DEFAULT } from '../ram-tier/ram-tier.ts'
 import type { Consoles } from '../screen/consoles.ts'
 import { WaitScreen } from '../screen/wait-screen.ts'
+import { formatWaited } from '../screen/waited-time.ts'
 import { AgentSession } from '../session/agent-session.ts'
 import { nameOf } from '../session/pinned-tls.ts'
 import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
@@ -36,6 +38,7 @@ export interface BootParts {
   readonly attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>
   /** Room on the local disk for what is written over that vDisk; undefined when it has no write area. */
   readonly areaBytes: (opened: Opened) => Promise<number | undefined>
+  readonly setClock: typeof setClock
   /** Between tries to load a kernel; only given by tests. */
   readonly downloadPauseMs?: number
   /** Default is `createSession`. */
@@ -75,6 +78,7 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
     presetVdisk: context.parameters.vdisk,
   })
   session.phase('chosen')
+  mendClock(parts, session)
   try {
     const vdisk = await attachChosen(parts, session, chosen)
     return { session, vdisk, hostname: chosen.identity.hostname }
@@ -153,6 +157,16 @@ async function attachChosen(
   session.phase('attached')
   writeRootEnv(runFolder, DEVICE_PATH, resume)
   return vdisk
+}
+
+/** Systems trust their clock: certificates, logs, file times. */
+function mendClock({ consoles, setClock }: BootParts, session: AgentSession): void {
+  const { serverNowMs } = session
+  const offMs = serverNowMs === undefined ? undefined : setClock(serverNowMs)
+  if (offMs === undefined) return
+  const text = `The clock was ${formatWaited(Math.abs(offMs))} ${offMs < 0 ? 'slow' : 'fast'}; it is set by the server's`
+  consoles.log(text)
+  session.notice('warning', text)
 }
 
 function definedArea(areaBytes: number | undefined): { areaBytes?: number } {

@@ -103,6 +103,7 @@ export class AgentSession implements ObjectTransport {
   readonly #link: ServerLink
   #connection: ConnectionState
   #identity: Identity | undefined
+  #identityAtMs = 0
   #pendingOpen: PendingOpen | undefined
   #opened: Opened | undefined
   /** Objects may be asked for on this connection. */
@@ -138,6 +139,12 @@ export class AgentSession implements ObjectTransport {
 
   get connection(): ConnectionState {
     return this.#connection
+  }
+
+  /** The time by the server's clock, in milliseconds since 1970; undefined before it has told. */
+  get serverNowMs(): number | undefined {
+    const identity = this.#identity
+    return identity && identity.serverTimeMs + performance.now() - this.#identityAtMs
   }
 
   /** What the server last said of this machine; kept while the server is away. */
@@ -323,6 +330,7 @@ export class AgentSession implements ObjectTransport {
   #onIdentity(identity: Identity): void {
     this.#link.settled()
     this.#identity = identity
+    this.#identityAtMs = performance.now()
     if (!this.#connection.isUp) this.#greeted()
     this.#announceChange()
   }

@@ -85,15 +85,28 @@ export class BootSite implements AsyncDisposable {
   }
 
   /** Stops the server for as long as `meanwhile` runs. It comes back on the same ports. */
-  async withoutServer(meanwhile: () => Promise<unknown>): Promise<void> {
+  async withoutServer(
+    meanwhile: () => Promise<unknown>,
+    signal: NodeJS.Signals = 'SIGTERM',
+  ): Promise<void> {
     const { httpPort, tlsPort } = this.#server
     const ports = ['--http-port', String(httpPort), '--tls-port', String(tlsPort)]
-    await this.#server.stop('SIGTERM')
+    await this.#server.stop(signal)
     try {
       await meanwhile()
     } finally {
       const options = [...this.#serveOptions, ...ports]
       this.#server = this.#opened.use(await startServerProcess(this.stateFolder, ...options))
+    }
+  }
+
+  /** Freezes the server for as long as `meanwhile` runs: connections stay, and nothing answers. */
+  async withFrozenServer(meanwhile: () => Promise<unknown>): Promise<void> {
+    this.#server.signal('SIGSTOP')
+    try {
+      await meanwhile()
+    } finally {
+      this.#server.signal('SIGCONT')
     }
   }
 

@@ -32,6 +32,8 @@ export interface ServerProcess extends AsyncDisposable {
   readonly start: (...args: string[]) => RunningCommand
   /** Runs a command that must succeed and returns its JSON. */
   readonly json: <Result>(...args: string[]) => Promise<Result>
+  /** Sends a signal that it survives, as SIGSTOP. */
+  readonly signal: (signal: NodeJS.Signals) => void
   /** Sends the signal and returns the exit status, null when the signal killed it. */
   readonly stop: (signal: NodeJS.Signals) => Promise<number | null>
 }
@@ -95,6 +97,7 @@ export async function startServerProcess(
       if (result.status !== 0) throw new Error(`${command.join(' ')}: ${result.stderr}`)
       return JSON.parse(result.stdout) as Result
     },
+    signal: (signal) => void child.kill(signal),
     stop,
     [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')),
   }

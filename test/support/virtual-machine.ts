@@ -22,6 +22,8 @@ export interface VmOptions {
   readonly disk?: string
   /** A raw file on a virtio disk that keeps what is written to it. */
   readonly localDisk?: string
+  /** What the machine's clock says at power-on, as `1980-01-01T00:00:00`; default is the host's. */
+  readonly clock?: string
   /** False: the machine ends where it would restart. */
   readonly mayReboot?: boolean
 }
@@ -132,6 +134,7 @@ function qemuArguments(options: VmOptions): string[] {
     '-serial',
     'stdio',
     ...(mayReboot ? [] : ['-no-reboot']),
+    ...(options.clock === undefined ? [] : ['-rtc', `base=${options.clock}`]),
     ...firmwareArguments(options),
     ...networkArguments(network),
     ...(kernel

@@ -49,6 +49,7 @@ it('a kernel is asked for until it comes; the server learns why it was refused',
     supervisor: new SupervisorControl(agentEnd),
     startedUptimeSeconds: 1,
     areaBytes: async () => undefined,
+    setClock: () => undefined,
     attach: () => assert.fail('nothing is attached'),
     downloadPauseMs: 1,
     newSession: (context) => {
