@@ -23,14 +23,27 @@ write systemd/system/service.d/bootwire.conf '[Service]' 'WatchdogSec=0'
 write systemd/system.conf.d/zz-bootwire.conf '[Manager]' 'RuntimeWatchdogSec=0'
 
 # Tells the agent that the system goes down, before anything else stops: with nothing of the root's own, and
-# not for a target that is only isolated.
+# not for a target that is only isolated. It names what a shutdown consists of, so that systemd has read that
+# before there is no server to read it from.
 write systemd/system/bootwire-stopping.service '[Unit]' \
     'Description=Tells bootwire that this system goes down' 'DefaultDependencies=no' \
-    'Conflicts=shutdown.target' 'Before=shutdown.target' 'IgnoreOnIsolate=yes' \
-    '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' \
+    'Conflicts=shutdown.target' \
+    'Before=shutdown.target umount.target final.target poweroff.target reboot.target halt.target' \
+    'Before=systemd-poweroff.service systemd-reboot.service systemd-halt.service' \
+    'IgnoreOnIsolate=yes' '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' \
     'ExecStop=/run/initramfs/bin/busybox touch /run/bootwire/stopping'
 mkdir -p "$run/systemd/system/sysinit.target.wants"
 ln -s ../bootwire-stopping.service "$run/systemd/system/sysinit.target.wants/"
+
+# What switches a system off stays in memory, some 20 MB, most of which is there anyway. Once the boot is over,
+# so that it is none of what the next boots are foreseen by.
+write systemd/system/bootwire-hold.service '[Unit]' \
+    'Description=Keeps in memory what switches this system off' 'DefaultDependencies=no' \
+    'IgnoreOnIsolate=yes' '[Service]' 'Nice=19' \
+    'ExecStart=/run/initramfs/bin/bootwire-supervisor --hold /etc/ld.so.cache /usr/bin/systemctl /usr/bin/umount /usr/lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-executor'
+write systemd/system/bootwire-hold.timer '[Timer]' 'OnBootSec=120'
+mkdir -p "$run/systemd/system/timers.target.wants"
+ln -s ../bootwire-hold.timer "$run/systemd/system/timers.target.wants/"
 
 # The kernel may tell of tasks that wait long; it shall not panic.
 write sysctl.d/zz-bootwire.conf 'kernel.hung_task_panic = 0'

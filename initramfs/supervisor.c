@@ -1,6 +1,7 @@
 /*
  * bootwire-supervisor [-l LOGFILE] -- /PATH/COMMAND ARG...
- * bootwire-supervisor --kexec      starts the kernel that the running system has loaded
+ * bootwire-supervisor --kexec          starts the kernel that the running system has loaded
+ * bootwire-supervisor --hold FILE...   keeps files in memory, and those that the first process runs on
  *
  * Keeps the agent running, which serves the root disk, and does for it what Node cannot: netlink,
  * kexec, and flags that all threads carry only when they are set before exec. The protocol between
@@ -18,6 +19,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/genetlink.h>
 #include <linux/nbd-netlink.h>
 #include <linux/netlink.h>
@@ -34,6 +36,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -599,6 +602,36 @@ static void become_storage_daemon(char *own_name)
     close_fd(&fd);
 }
 
+static void hold_file(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat file;
+    if (fd < 0) return;
+    if (fstat(fd, &file) == 0 && file.st_size > 0) {
+        void *pages = mmap(NULL, (size_t)file.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (pages == MAP_FAILED || mlock(pages, (size_t)file.st_size) != 0)
+            say("cannot hold %s: %s", path, strerror(errno));
+    }
+    close(fd);
+}
+
+/* What a system needs to switch itself off must be there when nobody can bring it any more. A process like
+ * any other: it ends with them, before the root is unmounted. */
+_Noreturn static void hold_files(char *paths[])
+{
+    FILE *maps = fopen("/proc/1/maps", "re");
+    char line[PATH_MAX + 128];
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
+        char *path = strchr(line, '/');
+        if (path == NULL || strstr(line, " r-xp ") == NULL) continue;
+        path[strcspn(path, "\n")] = '\0';
+        hold_file(path);
+    }
+    if (maps != NULL) fclose(maps);
+    for (; *paths != NULL; paths++) hold_file(*paths);
+    for (;;) pause();
+}
+
 int main(int argc, char *argv[])
 {
     const char *log_path = NULL;
@@ -607,6 +640,7 @@ int main(int argc, char *argv[])
         say("the loaded kernel cannot be started: %s", strerror(errno));
         return EXIT_FAILURE;
     }
+    if (argc > 2 && strcmp(argv[1], "--hold") == 0) hold_files(argv + 2);
     for (int option; (option = getopt(argc, argv, "+l:")) != -1;) {
         if (option != 'l') refuse("no such option");
         log_path = optarg;

@@ -159,7 +159,7 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
   const readBase = (offset: number, target: Uint8Array) => cold.readBase(offset, target)
   const writing = memory && openWriting(options, memory, { epochs, sizeBytes, readBase })
   const cold: ColdOverlay = new ColdOverlay({ sizeBytes, tier, epochs, fetcher, writing })
-  const fillWatch = memory && writing && watchFill(options, memory.control, writing.writeCache)
+  const fillWatch = memory && writing && watchFill(options, memory.control, writing)
   const harvest = harvestWhileBooting(options, fetcher)
   const flushesCold = options.writeServer?.isKept ?? false
   const hotData: HotOverlayData = {
@@ -298,9 +298,11 @@ function harvestWhileBooting({ isBoot }: OverlayOptions, fetcher: Fetcher) {
 function watchFill(
   { onNotice }: OverlayOptions,
   control: SharedArrayBuffer,
-  writeCache: WriteCache,
+  { writeCache, writeBack }: Writing,
 ): FillWatch {
   return new FillWatch(control, (percent) => {
+    // It goes on there.
+    if (writeBack?.hasRoom === true) return
     const { usedBytes, limitBytes } = writeCache
     onNotice({ kind: 'write-cache-filling', percent, usedBytes, limitBytes })
   })

@@ -175,7 +175,14 @@ export async function logIn(machine: VirtualMachine): Promise<LoggedIn> {
   return { hostname: prompt.groups['hostname'] ?? '', shell }
 }
 
+/** What the kernel says when an agent is killed: its socket ends. No request fails by it. */
+const AGENT_GONE = /^.*nbd\d+: Receive control failed \(result -(?:32|104)\).*$/gm
+
 /** Returns the first line of the console that tells of an error of the disk. */
-export function diskError(machine: VirtualMachine): string | undefined {
-  return DISK_ERRORS.exec(machine.console.text)?.[0]
+export function diskError(
+  machine: VirtualMachine,
+  { agentWasKilled = false }: { readonly agentWasKilled?: boolean } = {},
+): string | undefined {
+  const { text } = machine.console
+  return DISK_ERRORS.exec(agentWasKilled ? text.replace(AGENT_GONE, '') : text)?.[0]
 }
