@@ -6,8 +6,7 @@ import { build } from 'esbuild'
 
 const ROOT = join(import.meta.dirname, '../..')
 
-const ENTRIES = [
-  'test/bench/agent-process.ts',
+const WORKERS = [
   'agent/block/hot-overlay.ts',
   'agent/node-nbd/transmission-worker.ts',
   'agent/node-nbd/reply-worker.ts',
@@ -15,19 +14,24 @@ const ENTRIES = [
 
 let built: Promise<string> | undefined
 
-/** Returns their folder, which goes with this process. */
+/** Returns the folder of what the benches' own agent consists of, which goes with this process. */
 export async function agentBundle(): Promise<string> {
   built ??= buildBundle()
   return await built
 }
 
-/** As initramfs/build.ts does it. */
 async function buildBundle(): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'bootwire-agent-bundle-'))
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+  await bundleInto(folder, 'test/bench/agent-process.ts')
+  return folder
+}
+
+/** As initramfs/build.ts does it: the program and what its workers load. */
+export async function bundleInto(folder: string, program: string): Promise<void> {
   await build({
     absWorkingDir: ROOT,
-    entryPoints: ENTRIES,
+    entryPoints: [program, ...WORKERS],
     entryNames: '[name]',
     outdir: folder,
     outExtension: { '.js': '.cjs' },
@@ -39,5 +43,4 @@ async function buildBundle(): Promise<string> {
     logLevel: 'warning',
     logOverride: { 'empty-import-meta': 'silent' },
   })
-  return folder
 }

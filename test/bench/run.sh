@@ -40,6 +40,10 @@ replay | login | storm | update | import)
     # shellcheck disable=SC2086 # a list of words
     need_packages $DEMO_PACKAGES $LINK_PACKAGES nbdkit qemu-utils casync
     ;;
+faults)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $DEMO_PACKAGES $LINK_PACKAGES fio nbdkit nbd-client
+    ;;
 chunking)
     # shellcheck disable=SC2086 # a list of words
     need_packages $DEMO_PACKAGES nbdkit casync

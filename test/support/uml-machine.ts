@@ -20,6 +20,8 @@ export interface UmlOptions {
   /** Program and arguments; none of them may contain a space. */
   readonly command: readonly string[]
   readonly memoryMiB?: number
+  /** Added to its kernel's command line. */
+  readonly kernelParameters?: readonly string[]
   /** A file that is its disk, `ubda`. */
   readonly diskPath?: string
 }
@@ -91,6 +93,7 @@ function umlArguments(options: UmlOptions, folder: string): string[] {
     'con0=null,fd:1',
     'panic=-1',
     ...(options.diskPath === undefined ? [] : [`ubda=${options.diskPath}`]),
+    ...(options.kernelParameters ?? []),
     `init=${INIT}`,
     '--',
     ...options.command,
