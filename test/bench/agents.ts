@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { agentBundle } from './agent-bundle.ts'
+import { agentBundle } from '#test/support/agent-bundle.ts'
 import type { AgentOptions, AgentStats } from './agent-process.ts'
 import type { BenchServer } from './bench-server.ts'
 import { BenchProcess } from './child.ts'

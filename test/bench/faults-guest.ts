@@ -7,15 +7,18 @@
  * Before each run it says `FAULT NAME ROUND`, and after it `RESULT` with a FaultResult in JSON.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type AgentGuest,
+  exists,
+  killAgent,
+  READY_TIMEOUT_MS,
+  startAgent,
+} from '#test/support/agent-guest.ts'
 import { eventually } from '#test/support/eventually.ts'
 
-export interface GuestOptions {
-  readonly supervisor: string
-  /** The bundled agent. */
-  readonly agent: string
-  readonly address: string
+export interface GuestOptions extends AgentGuest {
   readonly runs: readonly FaultRun[]
   /** Bytes at the beginning of the device that are read, and those behind them that are written. */
   readonly readBytes: number
@@ -47,10 +50,8 @@ export interface FaultResult {
 
 const DEVICE = '/dev/nbd0'
 const CONTROL_DEVICE = '/dev/nbd1'
-const RUN = '/run/bootwire'
 const CONTROL_BYTES = 64 * 1024 * 1024
 const FAULT_AFTER_MS = 2_000
-const READY_TIMEOUT_MS = 60_000
 
 /** What a job of fio ends with when a block is not what was written. */
 const EILSEQ = 84
@@ -75,28 +76,6 @@ async function run(): Promise<void> {
   }
 }
 
-/** What init and scripts of the initramfs do for it. */
-async function startAgent({ supervisor, agent, address }: GuestOptions): Promise<void> {
-  spawnSync('ip', ['address', 'add', `${address}/24`, 'dev', 'vec0'])
-  spawnSync('ip', ['link', 'set', 'vec0', 'up'])
-  mkdirSync(`${RUN}/write-cache`, { recursive: true })
-  spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', `${RUN}/write-cache`])
-  writeFileSync(`${RUN}/network.env`, `STATE='up'\nINTERFACE='vec0'\nADDRESS='${address}/24'\n`)
-  const log = openSync(`${RUN}/agent.log`, 'w')
-  spawn(supervisor, ['--', process.execPath, '--disable-warning=ExperimentalWarning', agent], {
-    stdio: ['ignore', log, log],
-    env: { ...process.env, UV_THREADPOOL_SIZE: '8' },
-  })
-  closeSync(log)
-  try {
-    await eventually('the device is attached', () => exists(`${RUN}/root.env`), READY_TIMEOUT_MS)
-  } catch (error) {
-    process.stdout.write(`${readFileSync(`${RUN}/agent.log`, 'utf8')}\n`)
-    throw error
-  }
-  writeFileSync(`${RUN}/root-mounted`, '')
-}
-
 async function measure(options: GuestOptions, run: FaultRun): Promise<FaultResult> {
   const { readBytes, writeBytes } = options
   const common = ['--direct=1', '--ioengine=libaio', '--time_based', `--runtime=${run.seconds}`]
@@ -115,7 +94,7 @@ async function measure(options: GuestOptions, run: FaultRun): Promise<FaultResul
   ])
   await sleep(FAULT_AFTER_MS)
   process.stdout.write(`FAULT ${run.name} ${run.round}\n`)
-  if (run.killsAgent === true) spawnSync('pkill', ['-KILL', '-f', '^@bootwire-agent'])
+  if (run.killsAgent === true) killAgent()
   return resultOf(run, await fio)
 }
 
@@ -185,15 +164,5 @@ function resultOf({ name, round }: FaultRun, { jobs, lost }: FioOutcome): FaultR
     errors: Math.max(failed, others - lost),
     lostWrites: lost,
     verifiedWrites: jobs.reduce((sum, { write }) => sum + write.total_ios, 0),
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    readFileSync(path)
-    return true
-  } catch (error) {
-    // A socket cannot be read, and is there.
-    return error instanceof Error && 'code' in error && error.code === 'ENXIO'
   }
 }

@@ -5,24 +5,12 @@
  *   --rounds N     how often each (10)
  *   --full         also losses of a minute
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import type { VDiskView } from '#server/admin/admin-api.ts'
-import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
 import { invariant } from '#shared/invariant.ts'
 import { MiB } from '#shared/units.ts'
-import { CACHE_FOLDER } from '#test/support/build-cache.ts'
-import { runScript } from '#test/support/child-run.ts'
-import { ensureRootfs } from '#test/support/rootfs.ts'
-import { type ServerProcess, startServerProcess } from '#test/support/server-process.ts'
-import { ensureSupervisor } from '#test/support/supervisor-binary.ts'
-import { UmlMachine } from '#test/support/uml-machine.ts'
-import { ensureExt4Image } from '#test/support/vdisk-image.ts'
-import { bundleInto } from './agent-bundle.ts'
-import type { FaultResult, FaultRun, GuestOptions } from './faults-guest.ts'
+import { FaultSite } from '#test/support/fault-site.ts'
+import type { FaultResult, FaultRun } from './faults-guest.ts'
 import { median, reportGoals, say } from './report.ts'
 
 const { values: options } = parseArgs({
@@ -33,14 +21,8 @@ const { values: options } = parseArgs({
   },
 })
 
-const HOST_ADDRESS = '10.78.0.1'
-const GUEST_ADDRESS = '10.78.0.2'
-const TAP = 'bwfaults'
-const GUEST_MAC = '52:54:00:fa:00:01'
 const READ_BYTES = 192 * MiB
 const WRITE_BYTES = 32 * MiB
-/** As little as there may be: what is read comes from the server. */
-const RAM_CACHE_BYTES = 4 * MiB
 const WRITES_MIN = 500
 const ROUND_TIMEOUT_MS = 900_000
 
@@ -52,40 +34,7 @@ interface Fault {
   readonly killsAgent?: boolean
   readonly control?: 'errors' | 'lost-writes'
   /** Returns how long there was no server, in seconds. */
-  readonly make?: (site: Site) => Promise<number | undefined>
-}
-
-/** The server, and the way to it. */
-interface Site {
-  server: ServerProcess
-  readonly restart: () => Promise<void>
-  readonly proxy: Proxy
-}
-
-const lasting = (seconds: number) => sleep(seconds * 1000)
-
-async function kill(site: Site, seconds: number): Promise<number> {
-  const beganMs = performance.now()
-  await site.server.stop('SIGKILL')
-  await lasting(seconds)
-  await site.restart()
-  return (performance.now() - beganMs) / 1000
-}
-
-async function freeze({ server }: Site, seconds: number): Promise<number> {
-  server.signal('SIGSTOP')
-  await lasting(seconds)
-  server.signal('SIGCONT')
-  return seconds
-}
-
-/** What is sent to the guest goes to a card that is not there: nothing arrives, nothing is confirmed. */
-async function blackHole(seconds: number): Promise<number> {
-  const nobody = 'ip neigh replace "$2" lladdr 02:00:00:00:00:99 dev "$1" nud permanent'
-  await runScript(nobody, [TAP, GUEST_ADDRESS])
-  await lasting(seconds)
-  await runScript('ip neigh del "$2" dev "$1"', [TAP, GUEST_ADDRESS])
-  return seconds
+  readonly make?: (site: FaultSite) => Promise<number>
 }
 
 const FAULTS: readonly Fault[] = [
@@ -94,28 +43,25 @@ const FAULTS: readonly Fault[] = [
     name: 'server-kill',
     what: 'server killed (SIGKILL), another one in its place after 3 s',
     seconds: 12,
-    make: (site) => kill(site, 3),
+    make: (site) => site.killServer(3),
   },
   {
     name: 'server-freeze',
     what: 'server frozen for 5 s (SIGSTOP)',
     seconds: 12,
-    make: (site) => freeze(site, 5),
+    make: (site) => site.freezeServer(5),
   },
   {
     name: 'reset',
     what: 'connection reset',
     seconds: 6,
-    make: async ({ proxy }) => {
-      proxy.reset()
-      return 0
-    },
+    make: (site) => site.resetConnections(),
   },
   {
     name: 'black-hole',
     what: 'no packet arrives for 5 s',
     seconds: 14,
-    make: () => blackHole(5),
+    make: (site) => site.blackHole(5),
   },
 ]
 
@@ -124,13 +70,13 @@ const LONG_FAULTS: readonly Fault[] = [
     name: 'server-kill-60',
     what: 'no server for 60 s',
     seconds: 75,
-    make: (site) => kill(site, 60),
+    make: (site) => site.killServer(60),
   },
   {
     name: 'server-freeze-60',
     what: 'server frozen for 60 s',
     seconds: 75,
-    make: (site) => freeze(site, 60),
+    make: (site) => site.freezeServer(60),
   },
 ]
 
@@ -144,54 +90,6 @@ const CONTROLS: readonly Fault[] = [
   },
 ]
 
-/** Passes bytes on, and can reset all connections. */
-class Proxy {
-  readonly port: number
-  readonly #server: Server
-  readonly #sockets = new Set<Socket>()
-
-  private constructor(server: Server, port: number) {
-    this.#server = server
-    this.port = port
-  }
-
-  static async listen(target: () => number): Promise<Proxy> {
-    const server = createServer((client) => {
-      const upstream = connect(target(), '127.0.0.1')
-      proxy.#join(client, upstream)
-    })
-    await new Promise<void>((resolve) => server.listen(0, HOST_ADDRESS, resolve))
-    const address = server.address()
-    invariant(typeof address === 'object' && address !== null, 'it listens on a port')
-    const proxy = new Proxy(server, address.port)
-    return proxy
-  }
-
-  reset(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy()
-  }
-
-  close(): void {
-    this.reset()
-    this.#server.close()
-  }
-
-  #join(client: Socket, upstream: Socket): void {
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      this.#sockets.add(from)
-      from.on('error', () => to.destroy())
-      from.on('close', () => {
-        this.#sockets.delete(from)
-        to.destroy()
-      })
-      from.pipe(to)
-    }
-  }
-}
-
 const rounds = Number(options.rounds)
 const faults = [...FAULTS, ...(options.full ? LONG_FAULTS : []), ...CONTROLS]
 const downSeconds = new Map<string, number[]>()
@@ -199,14 +97,10 @@ const results = await measureAll()
 reportAll(results)
 
 async function measureAll(): Promise<FaultResult[]> {
-  await using opened = new AsyncDisposableStack()
-  const folder = mkdtempSync(join(CACHE_FOLDER, 'faults-'))
-  opened.defer(() => rmSync(folder, { recursive: true, force: true }))
-  const tap = 'ip tuntap add "$1" mode tap; ip address add "$2/24" dev "$1"; ip link set "$1" up'
-  await runScript(tap, [TAP, HOST_ADDRESS])
-  opened.defer(async () => void (await runScript('ip link del "$1"', [TAP])))
-  const site = await startSite(folder, opened)
-  const machine = opened.use(await startGuest(folder, site))
+  await using site = await FaultSite.start()
+  const script = join(import.meta.dirname, 'faults-guest.ts')
+  const guest = { runs: runsOf(), readBytes: READ_BYTES, writeBytes: WRITE_BYTES }
+  const machine = await site.startGuest('faults', script, guest)
   const found: FaultResult[] = []
   for (const run of runsOf()) {
     const fault = faults.find(({ name }) => name === run.name)
@@ -240,61 +134,6 @@ function runsOf(): FaultRun[] {
         ...(control && { control }),
       })),
   )
-}
-
-async function startSite(folder: string, opened: AsyncDisposableStack): Promise<Site> {
-  const rootfs = await ensureRootfs()
-  const image = await ensureExt4Image(rootfs)
-  const state = join(folder, 'state')
-  const serve = ['--unknown-clients', 'vdisk:debian']
-  const server = opened.use(await startServerProcess(state, ...serve))
-  const { status, stderr } = await server.run('vdisk', 'import', image, '--name', 'debian')
-  if (status !== 0) throw new Error(stderr)
-  const ports = ['--http-port', String(server.httpPort), '--tls-port', String(server.tlsPort)]
-  const proxy = await Proxy.listen(() => server.tlsPort)
-  opened.defer(() => proxy.close())
-  const site: Site = {
-    server,
-    proxy,
-    restart: async () => {
-      site.server = opened.use(await startServerProcess(state, ...serve, ...ports))
-    },
-  }
-  return site
-}
-
-async function startGuest(folder: string, { server, proxy }: Site): Promise<UmlMachine> {
-  const vdisk = await server.json<VDiskView>('vdisk', 'show', 'debian')
-  const kernelId = vdisk.versions[0]?.kernel?.id
-  invariant(kernelId !== undefined, 'the image has a kernel')
-  const parameters = renderBootParameters({
-    servers: [{ host: HOST_ADDRESS, port: proxy.port }],
-    pin: server.pin,
-    kernelId,
-    ramCacheBytes: RAM_CACHE_BYTES,
-  })
-  // Where the guest sees it: not in /tmp, which is its own.
-  await bundleInto(folder, 'agent/main.ts')
-  const guest: GuestOptions = {
-    supervisor: await ensureSupervisor(),
-    agent: join(folder, 'main.cjs'),
-    address: GUEST_ADDRESS,
-    runs: runsOf(),
-    readBytes: READ_BYTES,
-    writeBytes: WRITE_BYTES,
-  }
-  const optionsFile = join(folder, 'guest.json')
-  writeFileSync(optionsFile, JSON.stringify(guest))
-  const script = join(import.meta.dirname, 'faults-guest.ts')
-  return UmlMachine.start({
-    name: 'faults',
-    command: [process.execPath, '--disable-warning=ExperimentalWarning', script, optionsFile],
-    kernelParameters: [
-      `vec0:transport=tap,ifname=${TAP},depth=128,gro=1,mac=${GUEST_MAC}`,
-      ...parameters.split(' '),
-    ],
-    memoryMiB: 768,
-  })
 }
 
 function note(name: string, seconds: number): void {

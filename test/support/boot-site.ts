@@ -176,7 +176,8 @@ export async function logIn(machine: VirtualMachine): Promise<LoggedIn> {
 }
 
 /** What the kernel says when an agent is killed: its socket ends. No request fails by it. */
-const AGENT_GONE = /^.*nbd\d+: Receive control failed \(result -(?:32|104)\).*$/gm
+const AGENT_GONE =
+  /^.*nbd\d+: (?:Receive control failed \(result -(?:32|104)\)|Dead connection, failed to find a fallback).*$/gm
 
 /** Returns the first line of the console that tells of an error of the disk. */
 export function diskError(
