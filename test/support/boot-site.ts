@@ -177,7 +177,7 @@ export async function logIn(machine: VirtualMachine): Promise<LoggedIn> {
 
 /** What the kernel says when an agent is killed: its socket ends. No request fails by it. */
 const AGENT_GONE =
-  /^.*nbd\d+: (?:Receive control failed \(result -(?:32|104)\)|Dead connection, failed to find a fallback).*$/gm
+  /^.*nbd\d+: (?:Receive control failed|Send (?:data|control) failed|Request send failed, requeueing|Dead connection).*$/gm
 
 /** Returns the first line of the console that tells of an error of the disk. */
 export function diskError(
