@@ -8,10 +8,11 @@ import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import type { BootLog } from './boot-log.ts'
 import { factsFromBoot, isAnonymous } from './client-matching.ts'
 import type { ClientRegistry } from './client-registry.ts'
+import { versionToBoot } from './version-to-boot.ts'
 
 export interface BootPlannerServices {
   readonly registry: Pick<ClientRegistry, 'identify'>
-  readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'defaultKernel'>
+  readonly catalog: Pick<VDiskCatalog, 'tryGet' | 'defaultKernel'>
   readonly boots: Pick<BootLog, 'begin' | 'findRunning'>
   readonly now: () => number
 }
@@ -78,9 +79,7 @@ async function chooseKernel(
 ): Promise<ChosenKernel | undefined> {
   const [vdisk, ...others] = client.state === 'approved' ? client.assignments : []
   if (vdisk !== undefined && others.length === 0) {
-    const kept = client.keptVersions?.[vdisk]
-    const version = kept === undefined ? undefined : await catalog.version(vdisk, kept)
-    const { kernel } = version ?? (await catalog.productionVersion(vdisk)) ?? {}
+    const kernel = (await versionToBoot(client, vdisk, catalog))?.kernel
     if (kernel !== undefined) return { kernel, vdisk }
   }
   const kernel = await catalog.defaultKernel()

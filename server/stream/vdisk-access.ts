@@ -1,5 +1,6 @@
 /** Which vDisks a client is offered, and which it gets when it asks. */
 
+import { versionToBoot } from '#server/clients/version-to-boot.ts'
 import type { BootRecord, ClientRecord, VersionRecord } from '#server/state/records.ts'
 import { productionOf, type VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
@@ -34,15 +35,14 @@ export async function permittedVersion(
   { vdisk, versionId }: OpenRequest,
   client: ClientRecord | undefined,
   boot: BootRecord,
-  catalog: Pick<VDiskCatalog, 'productionVersion' | 'version'>,
+  catalog: Pick<VDiskCatalog, 'tryGet' | 'version'>,
 ): Promise<VersionRecord> {
   const hadIt = versionId !== undefined && boot.versionId === versionId && boot.vdisk === vdisk
   if (!hadIt) assertMayOpen(client, vdisk)
-  const wanted = versionId ?? client?.keptVersions?.[vdisk]
   const version =
-    wanted === undefined
-      ? await catalog.productionVersion(vdisk)
-      : await catalog.version(vdisk, wanted)
+    versionId === undefined
+      ? await versionToBoot(client, vdisk, catalog)
+      : await catalog.version(vdisk, versionId)
   if (version === undefined) throw vdiskGone(vdisk)
   return version
 }

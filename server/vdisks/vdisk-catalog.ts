@@ -116,12 +116,6 @@ export class VDiskCatalog {
     )
   }
 
-  /** Returns the version the next boots get; undefined when the vDisk is not there. */
-  async productionVersion(name: string): Promise<VersionRecord | undefined> {
-    const vdisk = await this.tryGet(name)
-    return vdisk && productionOf(vdisk)
-  }
-
   async version(vdisk: string, versionId: string): Promise<VersionRecord | undefined> {
     const entry = await this.#store.get(versionKey(vdisk, versionId))
     return entry?.value as VersionRecord | undefined
