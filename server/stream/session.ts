@@ -72,7 +72,7 @@ export interface SessionServices {
     ClientRegistry,
     'identify' | 'get' | 'isConfirmed' | 'rememberChoice' | 'keepVersion'
   >
-  readonly catalog: Pick<VDiskCatalog, 'productionVersion' | 'version' | 'tryGet'>
+  readonly catalog: Pick<VDiskCatalog, 'version' | 'tryGet'>
   readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
   readonly versions: OpenVersions
   readonly bootSets: Pick<BootSets, 'acquire'>

@@ -4,9 +4,10 @@ import { versionToBoot } from '#server/clients/version-to-boot.ts'
 import { createTestCore, imageOf } from '#test/support/server-core.ts'
 
 async function createTwoVersions() {
-  const { catalog, addVDisk } = createTestCore()
-  const first = await addVDisk('debian', imageOf('first'))
-  const second = await addVDisk('debian', imageOf('second'))
+  const core = createTestCore()
+  const { catalog } = core
+  const first = await core.addVDisk('debian', imageOf('first'))
+  const second = await core.addVDisk('debian', imageOf('second'))
   await catalog.promote('debian', second)
   const boots = async (client: Parameters<typeof versionToBoot>[0]) =>
     (await versionToBoot(client, 'debian', catalog))?.versionId

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { LOST_BOOT_GRACE_MS } from '#server/clients/version-users.ts'
 import type { NewVersion } from '#server/vdisks/vdisk.ts'
+import { productionOf } from '#server/vdisks/vdisk-catalog.ts'
 import { createTestCore, imageOf, type TestCore } from '#test/support/server-core.ts'
 
 const KERNEL_A = { id: 'aa'.repeat(32), release: '6.1.0' }
@@ -49,7 +50,7 @@ describe('register() and list()', () => {
       (await core.catalog.list()).map(({ record }) => record.name),
       ['debian'],
     )
-    assert.equal((await core.catalog.productionVersion('debian'))?.versionId, versionId)
+    assert.equal(productionOf(vdisk)?.versionId, versionId)
   })
 
   it('keep vDisks apart whose names begin alike', async () => {
