@@ -3,10 +3,13 @@
  * ends (setpriv --pdeathsig), and is stopped by its own process id, never by name.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { copyFileSync, mkdirSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { copyFileSync, mkdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Accelerator } from './accelerator.ts'
 import { CACHE_FOLDER } from './build-cache.ts'
+import { qmpCommand } from './qmp.ts'
 import { VmConsole } from './vm-console.ts'
 
 export interface VmOptions {
@@ -44,6 +47,9 @@ export const BOOT_TIMEOUT_MS = 240_000
 /** Enough for any of the systems; 512 MiB is what a client must get by with. */
 const MEMORY_MIB = 512
 
+/** How QEMU calls the network that a machine is on. */
+const NETWORK_ID = 'n0'
+
 const LOG_FOLDER = join(CACHE_FOLDER, 'logs')
 
 /** Where Debian's and Ubuntu's package ovmf puts the firmware. */
@@ -56,8 +62,10 @@ export class VirtualMachine implements AsyncDisposable {
   /** Exit status of QEMU, null when a signal ended it. */
   readonly exited: Promise<number | null>
   readonly #child: ChildProcess
+  readonly #controlPath: string
 
-  private constructor(child: ChildProcess, options: VmOptions) {
+  private constructor(child: ChildProcess, options: VmOptions, controlPath: string) {
+    this.#controlPath = controlPath
     const { stdin, stdout, stderr } = child
     if (stdin === null || stdout === null || stderr === null) throw new Error('no pipes to QEMU')
     this.startedAtMs = Date.now()
@@ -82,9 +90,13 @@ export class VirtualMachine implements AsyncDisposable {
   }
 
   static start(options: VmOptions): VirtualMachine {
-    const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(options)]
-    const child = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'pipe'] })
-    return new VirtualMachine(child, options)
+    const controlPath = join(tmpdir(), `bootwire-qmp-${randomUUID()}`)
+    const control = ['-qmp', `unix:${controlPath},server=on,wait=off`]
+    const qemu = ['qemu-system-x86_64', ...qemuArguments(options), ...control]
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...qemu], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
+    return new VirtualMachine(child, options, controlPath)
   }
 
   /** Called with what the console shows, as it is. */
@@ -107,12 +119,18 @@ export class VirtualMachine implements AsyncDisposable {
     }
   }
 
+  /** Pulls the network cable, or puts it in. */
+  async setCable(isIn: boolean): Promise<void> {
+    await qmpCommand(this.#controlPath, 'set_link', { name: NETWORK_ID, up: isIn })
+  }
+
   /** Cuts the power. */
   async stop(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       this.#child.kill('SIGKILL')
     }
     await this.exited.catch(() => undefined)
+    rmSync(this.#controlPath, { force: true })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -157,9 +175,9 @@ function networkArguments(network: VmNetwork | undefined): string[] {
   const { card = 'virtio-net-pci', mac, bootUrl } = network
   return [
     '-netdev',
-    `user,id=n0,bootfile=${bootUrl}`,
+    `user,id=${NETWORK_ID},bootfile=${bootUrl}`,
     '-device',
-    `${card},netdev=n0,mac=${mac},bootindex=1`,
+    `${card},netdev=${NETWORK_ID},mac=${mac},bootindex=1`,
   ]
 }
 

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { BootSite, diskError, logIn, SHUTDOWN_TIMEOUT_MS } from '#test/support/boot-site.ts'
 import type { GuestShell } from '#test/support/guest-shell.ts'
 import { ensureRootfs } from '#test/support/rootfs.ts'
@@ -14,6 +15,9 @@ import { BOOT_TIMEOUT_MS, type VirtualMachine } from '#test/support/virtual-mach
 const MAC = '52:54:00:e2:e0:61'
 
 const PACKAGES = ['network-manager', 'ifupdown', 'isc-dhcp-client', 'netplan.io', 'nftables']
+
+/** Long enough for a service to notice, short enough for TCP to go on. */
+const CABLE_OUT_MS = 6_000
 
 const READ_ALL = 'echo 3 >/proc/sys/vm/drop_caches; ls -lR /usr/bin /etc >/dev/null'
 
@@ -95,6 +99,10 @@ describe('a system with a network service of its own', { timeout: 8 * BOOT_TIMEO
       await assertWell('after a restart of the service')
       await shell.read(DROP_ALL)
       await assertWell('with a firewall')
+      await machine.setCable(false)
+      await sleep(CABLE_OUT_MS)
+      await machine.setCable(true)
+      await assertWell('after the cable was out')
     })
   }
 
