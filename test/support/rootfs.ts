@@ -46,6 +46,20 @@ export interface RootfsRecipe {
 
 const MINIMAL: RootfsRecipe = { label: '', packages: [], kernel: 'virtual' }
 
+/** With every network service there is, a firewall, and a program that wants more memory than there is. */
+export const SERVICES: RootfsRecipe = {
+  label: 'services',
+  packages: [
+    'network-manager',
+    'ifupdown',
+    'isc-dhcp-client',
+    'netplan.io',
+    'nftables',
+    'stress-ng',
+  ],
+  kernel: 'virtual',
+}
+
 /** Builds the system when it is not there; `onBuild` is told before that. */
 export async function ensureRootfs(
   onBuild: () => void = () => undefined,

@@ -8,20 +8,18 @@ import { after, before, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BootSite, diskError, logIn, SHUTDOWN_TIMEOUT_MS } from '#test/support/boot-site.ts'
 import type { GuestShell } from '#test/support/guest-shell.ts'
-import { ensureRootfs } from '#test/support/rootfs.ts'
+import { ensureRootfs, SERVICES } from '#test/support/rootfs.ts'
 import { ensureExt4Image } from '#test/support/vdisk-image.ts'
 import { BOOT_TIMEOUT_MS, type VirtualMachine } from '#test/support/virtual-machine.ts'
 
 const MAC = '52:54:00:e2:e0:61'
-
-const PACKAGES = ['network-manager', 'ifupdown', 'isc-dhcp-client', 'netplan.io', 'nftables']
 
 /** Long enough for a service to notice, short enough for TCP to go on. */
 const CABLE_OUT_MS = 6_000
 
 const READ_ALL = 'echo 3 >/proc/sys/vm/drop_caches; ls -lR /usr/bin /etc >/dev/null'
 
-const SERVICES = 'NetworkManager.service systemd-networkd.service networking.service'
+const UNITS = 'NetworkManager.service systemd-networkd.service networking.service'
 
 interface Manager {
   readonly name: string
@@ -59,8 +57,7 @@ describe('a system with a network service of its own', { timeout: 8 * BOOT_TIMEO
   let address: string
 
   before(async () => {
-    const recipe = { label: 'network', packages: PACKAGES, kernel: 'virtual' } as const
-    const rootfs = await ensureRootfs(() => undefined, recipe)
+    const rootfs = await ensureRootfs(() => undefined, SERVICES)
     site = await BootSite.start('--unknown-clients', 'vdisk:debian')
     await site.importImage(await ensureExt4Image(rootfs), 'debian')
     const kept = ['vdisk', 'write-cache', 'debian', '--place', 'server', '--keep']
@@ -89,7 +86,7 @@ describe('a system with a network service of its own', { timeout: 8 * BOOT_TIMEO
   for (const { name, service, setUp } of MANAGERS) {
     it(`runs with ${name}`, async () => {
       const card = `card=$(ip -o link | sed -n 's/^[0-9]*: \\(e[^:@]*\\):.*/\\1/p' | head -n 1)`
-      await shell.read(`${card}; systemctl disable ${SERVICES} 2>&1; ${setUp}; sync`)
+      await shell.read(`${card}; systemctl disable ${UNITS} 2>&1; ${setUp}; sync`)
       shell.send('systemctl reboot')
       await machine.console.expect(/iPXE initialising devices/, { timeoutMs: SHUTDOWN_TIMEOUT_MS })
       shell = (await logIn(machine)).shell
