@@ -4,6 +4,7 @@
  * which is printed: the same seed makes the same steps and faults again.
  *
  *   --minutes N    how long (60)
+ *   --place P      where what is written lies: ram, or server, which keeps it (one after the other)
  *   --seed N       default: by the time
  */
 import { join } from 'node:path'
@@ -16,6 +17,8 @@ import { SoakModel } from './soak-model.ts'
 
 export interface SoakOptions {
   readonly minutes: number
+  /** Where what is written lies. */
+  readonly place: 'ram' | 'server'
   readonly seed: number
 }
 
@@ -33,8 +36,10 @@ const ROUND_TIMEOUT_MS = 300_000
 const KERNEL_ERRORS = /^.*(?:I\/O error|EXT4-fs error|EXT4-fs.*abort|JBD2.*(?:error|abort)).*$/m
 
 /** @throws when a file is not what was written, or anything had an error */
-export async function soak({ minutes, seed }: SoakOptions): Promise<SoakReport> {
+export async function soak({ minutes, place, seed }: SoakOptions): Promise<SoakReport> {
   await using site = await FaultSite.start()
+  const kept = place === 'server' ? ['--keep'] : ['--drop']
+  await site.run('vdisk', 'write-cache', 'debian', '--place', place, ...kept)
   const seconds = minutes * 60
   const script = join(import.meta.dirname, 'soak-guest.ts')
   const guest = { seed, seconds, killEverySeconds: KILL_EVERY_SECONDS }
@@ -89,15 +94,25 @@ async function makeFaults(site: FaultSite, seed: number, signal: AbortSignal): P
   }
 }
 
+const PLACES = ['ram', 'server'] as const
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { minutes: { type: 'string', default: '60' }, seed: { type: 'string' } },
+    options: {
+      minutes: { type: 'string', default: '60' },
+      place: { type: 'string' },
+      seed: { type: 'string' },
+    },
   })
   const seed = Number(values.seed ?? Math.floor(Date.now() / 1000) % 1_000_000)
   const minutes = Number(values.minutes)
+  const places = PLACES.filter((it) => values.place === undefined || it === values.place)
   process.stdout.write(`soak of ${minutes} minutes, seed ${seed}\n`)
-  const { rounds, faults } = await soak({ minutes, seed })
-  process.stdout.write(`${rounds} rounds with ${faults} faults: every file is what was written\n`)
+  for (const place of places) {
+    const { rounds, faults } = await soak({ minutes: minutes / places.length, place, seed })
+    const what = `${place}: ${rounds} rounds with ${faults} faults`
+    process.stdout.write(`${what}, and every file is what was written\n`)
+  }
 }
 
 if (import.meta.main) await main()

@@ -64,6 +64,12 @@ export class FaultSite implements AsyncDisposable {
     return new FaultSite(folder, server, proxy, opened.move())
   }
 
+  /** Runs a command of the product that must succeed. */
+  async run(...args: readonly string[]): Promise<void> {
+    const { status, stderr } = await this.#server.run(...args)
+    if (status !== 0) throw new Error(stderr)
+  }
+
   /** Starts the guest with a program of this repository, which is given the path of these options. */
   async startGuest(name: string, script: string, options: object): Promise<UmlMachine> {
     const vdisk = await this.#server.json<VDiskView>('vdisk', 'show', 'debian')
