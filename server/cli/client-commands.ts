@@ -1,7 +1,9 @@
 /** `bootwire client …` */
+
 import type { ClientDetails, ClientView } from '#server/admin/admin-api.ts'
 import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import { formatBytes } from '#shared/units.ts'
+import { CLIENT, VDISK } from './arguments.ts'
 import { streamPairs } from './client-stream.ts'
 import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
 import { hydrateCommand } from './hydrate-command.ts'
@@ -13,12 +15,6 @@ import {
   discardWritesCommand,
   formatWriteCache,
 } from './write-cache-command.ts'
-
-const CLIENT = {
-  type: 'string',
-  demandOption: true,
-  describe: 'Id, beginning of the id, host name or MAC address',
-} as const
 
 const VDISKS = {
   type: 'string',

@@ -1,6 +1,8 @@
 /** `bootwire client hydrate` */
+
 import type { ClientView, HydrateRequest } from '#server/admin/admin-api.ts'
 import { parseRate } from '#shared/amounts.ts'
+import { CLIENT } from './arguments.ts'
 import { formatHydration } from './client-stream.ts'
 import { adminClient, type Cli, itemPath, UsageError } from './command.ts'
 import type { Terminal } from './terminal.ts'
@@ -12,11 +14,7 @@ export function hydrateCommand(cli: Cli, terminal: Terminal): Cli {
     'Say how a client with a disk cache fetches the rest of its vDisk in the background',
     (cli) =>
       cli
-        .positional('client', {
-          type: 'string',
-          demandOption: true,
-          describe: 'Id, beginning of the id, host name or MAC address',
-        })
+        .positional('client', CLIENT)
         .option('resume', flag('Fetch everything while the client is idle; so it is unless told'))
         .option('pause', flag('Fetch only what is read, until --resume'))
         .option('off', flag('Never fetch more than what is read'))

@@ -1,9 +1,11 @@
 /** `bootwire vdisk …` */
+
 import type { VDiskView, VersionView } from '#server/admin/admin-api.ts'
 import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { VersionRecord } from '#server/state/records.ts'
 import { parseVersionSelector } from '#server/vdisks/version-selector.ts'
 import { formatBytes } from '#shared/units.ts'
+import { VDISK } from './arguments.ts'
 import { adminClient, answer, type Cli, itemPath, withJson } from './command.ts'
 import { exportCommand } from './export-command.ts'
 import { importCommand } from './import-command.ts'
@@ -55,10 +57,7 @@ function showCommand(cli: Cli, terminal: Terminal): Cli {
   return cli.command(
     'show <vdisk>',
     'Show a vDisk: system, kernel, root, versions, clients',
-    (cli) =>
-      withJson(cli)
-        .positional('vdisk', { type: 'string', demandOption: true, describe: 'Name of the vDisk' })
-        .example('$0 vdisk show debian', ''),
+    (cli) => withJson(cli).positional('vdisk', VDISK).example('$0 vdisk show debian', ''),
     async (options) => {
       const path = itemPath('vdisks', options.vdisk)
       answer(

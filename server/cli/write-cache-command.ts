@@ -1,9 +1,11 @@
 /** `bootwire client write-cache` and `bootwire vdisk write-cache`. */
+
 import type { ClientView, VDiskView, WriteCacheRequest } from '#server/admin/admin-api.ts'
 import { DEFAULT_WRITE_CACHE } from '#server/clients/write-cache-settings.ts'
 import { parseSize } from '#shared/amounts.ts'
 import { formatBytes } from '#shared/units.ts'
 import type { WriteCacheSettings } from '#shared/wire/messages.ts'
+import { CLIENT, VDISK } from './arguments.ts'
 import { adminClient, type Cli, itemPath, UsageError } from './command.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -15,11 +17,7 @@ export function clientWriteCacheCommand(cli: Cli, terminal: Terminal): Cli {
     'Say where a client keeps what it writes, from its next boot on',
     (cli) =>
       withSettings(cli)
-        .positional('client', {
-          type: 'string',
-          demandOption: true,
-          describe: 'Id, beginning of the id, host name or MAC address',
-        })
+        .positional('client', CLIENT)
         .example('$0 client write-cache client-1 --place disk --keep', 'it finds its work again')
         .example('$0 client write-cache client-1 --inherit', 'as its vDisk says'),
     async (options) => {
@@ -36,7 +34,7 @@ export function vdiskWriteCacheCommand(cli: Cli, terminal: Terminal): Cli {
     'Say where clients keep what they write over a vDisk, from their next boot on',
     (cli) =>
       withSettings(cli)
-        .positional('vdisk', { type: 'string', demandOption: true, describe: 'Name of the vDisk' })
+        .positional('vdisk', VDISK)
         .example('$0 vdisk write-cache debian --place ram', 'never on a disk, never on the server')
         .example('$0 vdisk write-cache debian --limit 4GiB', ''),
     async (options) => {
@@ -53,12 +51,8 @@ export function discardWritesCommand(cli: Cli, terminal: Terminal): Cli {
     'Give up what a client keeps over a vDisk; its next boot gets the version in production',
     (cli) =>
       cli
-        .positional('client', {
-          type: 'string',
-          demandOption: true,
-          describe: 'Id, beginning of the id, host name or MAC address',
-        })
-        .positional('vdisk', { type: 'string', demandOption: true, describe: 'Name of the vDisk' })
+        .positional('client', CLIENT)
+        .positional('vdisk', VDISK)
         .example('$0 client discard-writes client-1 debian', ''),
     async (options) => {
       const path = itemPath('clients', options.client, '/discard-writes')
