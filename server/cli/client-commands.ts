@@ -3,7 +3,7 @@
 import type { ClientDetails, ClientView } from '#server/admin/admin-api.ts'
 import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import { formatBytes } from '#shared/units.ts'
-import { CLIENT, VDISK } from './arguments.ts'
+import { CLIENT } from './arguments.ts'
 import { streamPairs } from './client-stream.ts'
 import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
 import { hydrateCommand } from './hydrate-command.ts'
