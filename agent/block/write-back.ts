@@ -81,6 +81,8 @@ export class WriteBack implements WriteListener {
   #dropCursor = 0
   /** Somebody waits for room. */
   #isPressed = false
+  /** There may be blocks that the server has as they are: looking for them takes a look at every block. */
+  #mayGiveUp = false
   #losses = 0
   #giving: Promise<unknown> = Promise.resolve()
   #working: Promise<void> = Promise.resolve()
@@ -133,6 +135,7 @@ export class WriteBack implements WriteListener {
       }
     }
     this.#roomBytes = Math.max(0, roomBytes - this.#sentBytes)
+    this.#mayGiveUp = true
     this.#announceProgress()
     this.#wake()
   }
@@ -178,6 +181,7 @@ export class WriteBack implements WriteListener {
 
   /** A block that was fetched is here again, so that a part of it can be written. @throws {NbdError} */
   bringBack(block: number, bytes: Uint8Array): void {
+    this.#mayGiveUp = true
     this.#parts.blocks.bringBack(block, bytes)
   }
 
@@ -334,11 +338,14 @@ export class WriteBack implements WriteListener {
     const { blocks, epochs, beginShare } = this.#parts
     const needsRoom = () =>
       this.#isPressed || this.#usedShare() > Math.max(0, beginShare - GIVE_MARGIN_SHARE)
-    while (!this.#isClosed && needsRoom()) {
+    while (!this.#isClosed && this.#mayGiveUp && needsRoom()) {
       const slots: number[] = []
       while (slots.length < GIVE_UP_BLOCKS) {
         const block = this.#nextToGiveUp()
-        if (block === undefined) break
+        if (block === undefined) {
+          this.#mayGiveUp = false
+          break
+        }
         this.#dropCursor = block + 1
         const slot = blocks.giveAway(block)
         if (slot !== undefined) slots.push(slot)

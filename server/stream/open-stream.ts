@@ -92,12 +92,13 @@ export class OpenStream {
     }
   }
 
-  close(): void {
+  /** Returns when what the client wrote is closed, too. */
+  async close(): Promise<void> {
     const { bootSet, lease, writes, log } = this.#parts
     this.#sender.close()
     bootSet?.release()
     lease.release()
-    writes?.close().catch((error: unknown) => {
+    await writes?.close().catch((error: unknown) => {
       log.error({ err: error }, 'cannot close what a client has written')
     })
   }

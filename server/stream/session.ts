@@ -53,6 +53,9 @@ import { WriteLane, writeMapFrames } from './write-lane.ts'
  */
 const MESSAGES_WAITING_MAX = 64
 
+/** Of no client. */
+const NO_BOOT = ''
+
 /** How the log calls the level of a client's notice. */
 const LOG_METHOD = { info: 'info', warning: 'warn', error: 'error' } as const
 
@@ -416,10 +419,23 @@ export class Session implements TableSession {
   #finish(outcome: BootOutcome): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'
-    this.#stream?.close()
+    const closed = this.#stream?.close()
     if (this.#identified === undefined) return
     this.#services.sessions.leave(this)
-    if (outcome !== 'goes on') void this.#services.boots.end(this.#identified.boot, outcome)
+    if (outcome === 'goes on') return
+    void this.#services.boots.end(this.#identified.boot, outcome)
+    if (outcome !== 'lost' && outcome !== 'kexec') void this.#forgetDropped(closed)
+  }
+
+  /** The system is down: what it has not kept is of no use to anybody. */
+  async #forgetDropped(closed: Promise<void> | undefined): Promise<void> {
+    const { writes } = this.#services
+    try {
+      await closed
+      await writes.forgetBoots(this.clientId, NO_BOOT)
+    } catch (error) {
+      this.#log.error({ err: error }, 'cannot remove what a client has written')
+    }
   }
 
   /** For use after an await, where the compiler would believe the state to be unchanged. */

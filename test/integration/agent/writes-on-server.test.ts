@@ -1,5 +1,6 @@
 /** What a client writes to its server, by the agent's own session and a real server: kept, and its own. */
 import assert from 'node:assert/strict'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { HotOverlay, type HotOverlayData } from '#agent/block/hot-overlay.ts'
@@ -10,6 +11,7 @@ import { signVersionRoot } from '#shared/manifest/version-root.ts'
 import { KiB, MiB } from '#shared/units.ts'
 import { createServerKey, signingKeyOf } from '#test/support/agent-scripted-server.ts'
 import { createSession, type TestSession, until } from '#test/support/agent-session.ts'
+import { eventually } from '#test/support/eventually.ts'
 import { createTestCore } from '#test/support/server-core.ts'
 import { startStream } from '#test/support/stream-fixture.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
@@ -125,6 +127,13 @@ describe('a client that writes to its server', { timeout: 60_000 }, () => {
       }
       assert.ok((await read(client, 0, MiB)).equals(Buffer.alloc(MiB, 'w')))
     }
+    const folders = async () =>
+      (await readdir(join(temporary.path, 'writes'), { recursive: true })).filter((name) =>
+        name.endsWith('/dropped'),
+      )
+    await eventually('what it dropped is gone when it is down', async () => {
+      return (await folders()).length === 0
+    })
     await using client = await boot(server, temporary.path, 'a1'.repeat(16))
     assert.ok((await read(client, 0, IMAGE_BYTES)).equals(pattern(0, IMAGE_BYTES)))
   })
