@@ -27,15 +27,17 @@ async function createShare(extents: number, fails = false): Promise<AreaShare & 
   await file.truncate(AREA_BYTES_MIN + extents * EXTENT_BYTES)
   await file.close()
   let left = extents
+  const data: number[] = []
   return {
     path,
     table: [],
-    data: [],
+    data,
     capacityBytes: extents * EXTENT_BYTES,
     grow: async () => {
       if (fails) throw new Error('the disk is gone')
       if (left === 0) return undefined
       left -= 1
+      data.push(left)
       return left
     },
     [Symbol.asyncDispose]: () => temporary[Symbol.asyncDispose](),
@@ -137,6 +139,32 @@ describe('WriteRoom', () => {
     assert.equal(fixture.overlay.stats().writeCacheBytes, 0)
     assert.ok(hot.write(0, pattern, false))
     assert.ok(read(second, 0, MiB).equals(pattern))
+  })
+
+  it('is found in memory and on the disk by the agent that comes after one that was killed', async () => {
+    const sizeBytes = 2.5 * EXTENT_BYTES
+    await using temporary = await createTemporaryFolder()
+    await using share = await createShare(3)
+    const options = {
+      writeCacheLimitBytes: LIMIT,
+      writeCacheShare: share,
+      writeCacheFolder: join(temporary.path, 'write-cache'),
+    }
+    const pattern = (at: number) => Buffer.alloc(MiB, `at ${at} `)
+    {
+      await using fixture = await createOverlay(options, numberedImage(sizeBytes))
+      const hot = fixture.openHot()
+      for (let at = 0; at < sizeBytes; at += MiB) {
+        await coldWrite(fixture, hot, at / BLOCK_BYTES, pattern(at))
+      }
+    }
+    await using fixture = await createOverlay(options, numberedImage(sizeBytes))
+    const hot = fixture.openHot()
+    for (let at = 0; at < sizeBytes; at += MiB) {
+      assert.ok(read(hot, at, MiB).equals(pattern(at)), `at ${at}`)
+    }
+    assert.ok(hot.write(0, pattern(7), false))
+    assert.ok(read(hot, 0, MiB).equals(pattern(7)))
   })
 
   it('says that the write area gives nothing more, and waits', async () => {
