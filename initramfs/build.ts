@@ -45,6 +45,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   init: 'init',
   shutdown: 'shutdown',
   'network.sh': 'usr/lib/bootwire/network.sh',
+  'agent-network.sh': 'usr/lib/bootwire/agent-network.sh',
   'udhcpc.sh': 'usr/lib/bootwire/udhcpc.sh',
   'keep-network.sh': 'usr/lib/bootwire/keep-network.sh',
   'keep-root.sh': 'usr/lib/bootwire/keep-root.sh',
@@ -71,6 +72,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   cpio: 'cpio',
   gcc: 'gcc libc6-dev',
   strip: 'binutils',
+  tc: 'iproute2',
   zstd: 'zstd',
 }
 
@@ -103,19 +105,22 @@ async function checkPrograms(): Promise<void> {
   throw new Error(`Cannot build the initramfs: apt install ${missing.join(' ')}`)
 }
 
-/** Node and what it links, and busybox. Returns the archive, which is kept under what is in it. */
+/** Node, tc, what these link, and busybox. Returns the archive, which is kept under what is in it. */
 async function ensureBase(tree: string): Promise<string> {
   const node = await nodeProgram()
   const busybox = await programPath('busybox')
-  const libraries = await librariesOf(node)
+  const tc = await programPath('tc')
+  const libraries = await librariesOf(node, tc)
   const hash = createHash('sha256').update(LEVEL_KEPT)
-  for (const file of [node, busybox, ...libraries]) hash.update(file).update(await readFile(file))
+  for (const file of [node, busybox, tc, ...libraries])
+    hash.update(file).update(await readFile(file))
   const archive = join(OUTPUT_FOLDER, `base-${hash.digest('hex').slice(0, 16)}.img`)
   if (await exists(archive)) return archive
   await mkdirs(tree, ['usr/bin', 'usr/lib', 'usr/lib64'])
   for (const [name, target] of Object.entries(LINKS)) await symlink(target, join(tree, name))
   await run('strip', ['-o', join(tree, 'usr/bin/node'), node])
   await copyFile(busybox, join(tree, 'usr/bin/busybox'))
+  await copyFile(tc, join(tree, 'usr/bin/tc'))
   for (const library of libraries)
     await copyTo(library, join(tree, library.replace(/^\/(usr\/)?/, 'usr/')))
   await pack(tree, LEVEL_KEPT, archive)
@@ -171,14 +176,17 @@ async function nodeProgram(): Promise<string> {
 }
 
 async function programPath(name: string): Promise<string> {
-  const { stdout } = await run('sh', ['-c', 'readlink -f "$(command -v "$1")"', 'sh', name])
+  // tc is in a folder that only root's PATH has.
+  const script = 'PATH="$PATH:/usr/sbin"; readlink -f "$(command -v "$1")"'
+  const { stdout } = await run('sh', ['-c', script, 'sh', name])
   return stdout.trim()
 }
 
-/** Every library a program loads, its loader among them, by the path it is asked for. */
-async function librariesOf(program: string): Promise<string[]> {
-  const { stdout } = await run('ldd', [program])
-  return [...stdout.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map(([, path]) => path ?? '').sort()
+/** Every library that programs load, their loader among them, by the path it is asked for. */
+async function librariesOf(...programs: string[]): Promise<string[]> {
+  const { stdout } = await run('ldd', programs)
+  const paths = [...stdout.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map(([, path]) => path ?? '')
+  return [...new Set(paths)].sort()
 }
 
 /** The same bytes for the same files. */

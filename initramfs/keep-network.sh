@@ -19,10 +19,14 @@ write() {
 }
 
 write NetworkManager/conf.d/bootwire.conf '[main]' rc-manager=unmanaged \
-    '[device-bootwire]' "match-device=mac:$mac" managed=0
+    '[device-bootwire]' "match-device=mac:$mac,interface-name:bootwire" managed=0
 
 # Its name comes before those of the image and of netplan, and before what systemd makes of "ip=".
 write systemd/network/00-bootwire.network '[Match]' "MACAddress=$mac" '[Link]' Unmanaged=yes
+write systemd/network/00-bootwire-agent.network '[Match]' Name=bootwire '[Link]' Unmanaged=yes
+
+# The agent's (agent-network.sh).
+write sysctl.d/zz-bootwire-network.conf 'net.ipv4.ip_local_reserved_ports = 63488-64511'
 
 # ifupdown knows cards by name, and which one udev will give this card is not known yet. The third
 # waits for a card that networkd manages.

@@ -6,7 +6,8 @@
 # From the kernel command line: BOOTIF=01-MAC is the card, ip=ADDRESS::GATEWAY:NETMASK:…:DNS what iPXE
 # has got for it (nfsroot.rst of the kernel has the form). Without an address DHCP is asked.
 
-file=/run/bootwire/network.env
+run=/run/bootwire
+file=$run/network.env
 
 # Before it is said that something is missing: links and USB cards take seconds to come up.
 PATIENCE_SECONDS=8
@@ -75,4 +76,13 @@ else
         sleep 2
     done
 fi
-tell up "$card" "$(ip -4 -o address show dev "$card" | sed -n 's/.* inet \([^ ]*\).*/\1/p' | head -n 1)"
+address=$(ip -4 -o address show dev "$card" | sed -n 's/.* inet \([^ ]*\).*/\1/p' | head -n 1)
+gateway=$(ip -4 route show default dev "$card" | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n 1)
+if [ -e $run/network ]; then
+    # shellcheck disable=SC2086 # there may be no gateway
+    until /lib/bootwire/agent-network.sh connect $run "$card" "$address" $gateway; do
+        tell no-agent-network "$card"
+        sleep 2
+    done
+fi
+tell up "$card" "$address"

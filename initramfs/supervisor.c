@@ -1,7 +1,10 @@
 /*
- * bootwire-supervisor [-l LOGFILE] -- /PATH/COMMAND ARG...
+ * bootwire-supervisor [-l LOGFILE] [-n NETWORK] -- /PATH/COMMAND ARG...
  * bootwire-supervisor --kexec          starts the kernel that the running system has loaded
  * bootwire-supervisor --hold FILE...   keeps files in memory, and those that the first process runs on
+ *
+ * NETWORK is a file of a network namespace for the agent. This program stays outside: the kernel
+ * knows the family "nbd" of netlink in the first namespace only.
  *
  * Keeps the agent running, which serves the root disk, and does for it what Node cannot: netlink,
  * kexec, and flags that all threads carry only when they are set before exec. The protocol between
@@ -25,6 +28,7 @@
 #include <linux/netlink.h>
 #include <linux/reboot.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -73,6 +77,7 @@ enum { LINE_BYTES = 10 * 1024 };
 enum { NETLINK_BYTES = 8 * 1024, NETLINK_TIMEOUT_SECONDS = 10, BACKEND_ID_BYTES = 255 };
 
 static int log_fd = -1;
+static int network_fd = -1;
 
 static struct {
     char **command;
@@ -451,6 +456,8 @@ _Noreturn static void become_agent(int control_fd, int nbd_fd)
     setenv("BOOTWIRE_NBD_FD", "4", 1);
     dup2(control_fd, AGENT_CONTROL_FD);
     dup2(nbd_fd, AGENT_NBD_FD);
+    if (network_fd >= 0 && setns(network_fd, CLONE_NEWNET) != 0)
+        say("the agent stays in the network of the system: %s", strerror(errno));
     const char *path = agent.command[0];
     agent.command[0] = (char[]){"@bootwire-agent"};
     execv(path, agent.command);
@@ -559,7 +566,8 @@ _Noreturn static void supervise(int signal_fd)
 
 _Noreturn static void refuse(const char *what)
 {
-    say("%s\nusage: bootwire-supervisor [-l LOGFILE] -- /PATH/COMMAND ARG...", what);
+    say("%s\nusage: bootwire-supervisor [-l LOGFILE] [-n NETWORK] -- /PATH/COMMAND ARG...",
+        what);
     exit(STATUS_USAGE);
 }
 
@@ -634,16 +642,17 @@ _Noreturn static void hold_files(char *paths[])
 
 int main(int argc, char *argv[])
 {
-    const char *log_path = NULL;
+    const char *log_path = NULL, *network_path = NULL;
     if (argc == 2 && strcmp(argv[1], "--kexec") == 0) {
         start_loaded_kernel();
         say("the loaded kernel cannot be started: %s", strerror(errno));
         return EXIT_FAILURE;
     }
     if (argc > 2 && strcmp(argv[1], "--hold") == 0) hold_files(argv + 2);
-    for (int option; (option = getopt(argc, argv, "+l:")) != -1;) {
-        if (option != 'l') refuse("no such option");
-        log_path = optarg;
+    for (int option; (option = getopt(argc, argv, "+l:n:")) != -1;) {
+        if (option == 'l') log_path = optarg;
+        else if (option == 'n') network_path = optarg;
+        else refuse("no such option");
     }
     agent.command = argv + optind;
     if (optind >= argc || *agent.command[0] != '/') refuse("expected a command with its full path");
@@ -651,6 +660,8 @@ int main(int argc, char *argv[])
     tidy_descriptors();
     if (log_path != NULL) log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (log_path != NULL && log_fd < 0) refuse("the log file cannot be written");
+    if (network_path != NULL) network_fd = open(network_path, O_RDONLY | O_CLOEXEC);
+    if (network_path != NULL && network_fd < 0) refuse("there is no such network");
     const int signal_fd = open_signals();
     if (signal_fd < 0) refuse("there is no descriptor for signals");
     become_storage_daemon(argv[0]);

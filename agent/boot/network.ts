@@ -64,6 +64,11 @@ function troubleOf(state: string, interfaceName: string): BootwireError | undefi
       return new BootwireError('NO_NETWORK', `Cannot use ${interfaceName}: it has no link`)
     case 'no-address':
       return new BootwireError('NO_ADDRESS', `Cannot get an address on ${interfaceName} by DHCP`)
+    case 'no-agent-network':
+      return new BootwireError(
+        'NO_NETWORK',
+        `Cannot lead ${interfaceName} to the agent: /run/bootwire/network.log tells why`,
+      )
     default:
       return undefined // still at it
   }

@@ -53,7 +53,10 @@ const DISKS = words(`
   nvme vmd ahci ata_piix sd_mod usb_storage uas sdhci_pci sdhci_acpi mmc_block
 `)
 
-const NETWORK = ['af_packet', 'ipv6', NBD_MODULE]
+/** What the agent's own network on the system's card is made of (initramfs/agent-network.sh). */
+const AGENT_NETWORK = ['veth', 'sch_ingress', 'cls_u32', 'act_mirred']
+
+const NETWORK = ['af_packet', 'ipv6', NBD_MODULE, ...AGENT_NETWORK]
 
 export const BASE_MODULES: readonly string[] = [
   ...NETWORK,

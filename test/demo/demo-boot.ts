@@ -28,11 +28,12 @@ export interface ReachedLogin {
 
 /** Switches the machine on. It has no disk; its network card brings iPXE. */
 export function startDemoMachine(stage: DemoStage, memoryMiB: number): VirtualMachine {
+  const bootUrl = `http://${HOST_ADDRESS}:${stage.server.httpPort}/boot.ipxe`
   return VirtualMachine.start({
     name: 'demo',
     accelerator: stage.accelerator,
     memoryMiB,
-    network: { mac: MAC, bootUrl: `http://${HOST_ADDRESS}:${stage.server.httpPort}/boot.ipxe` },
+    network: { mac: MAC, from: { bootUrl } },
   })
 }
 

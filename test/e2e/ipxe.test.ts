@@ -94,7 +94,7 @@ describe('iPXE', () => {
   const boot = (name: string, card: VmNetwork['card'], firmware: 'bios' | 'uefi') => {
     const { port } = server.address() as AddressInfo
     const bootUrl = `http://${HOST_ADDRESS}:${port}/boot.ipxe`
-    const network = { bootUrl, mac: MAC, ...(card && { card }) }
+    const network = { from: { bootUrl }, mac: MAC, ...(card && { card }) }
     return VirtualMachine.start({ name, accelerator: 'tcg', network, firmware, mayReboot: false })
   }
 

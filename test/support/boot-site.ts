@@ -13,6 +13,7 @@ import { ensureKernelFiles } from './vdisk-image.ts'
 import {
   BOOT_TIMEOUT_MS,
   HOST_ADDRESS,
+  type LanPort,
   VirtualMachine,
   type VmNetwork,
   type VmOptions,
@@ -42,7 +43,10 @@ const DISK_ERRORS =
   /^.*(?:I\/O error|blk_update_request|nbd\d+: .*(?:error|fail|timed out)|EXT4-fs error|EXT4-fs.*abort|JBD2.*(?:error|abort)|XFS .*(?:error|Corruption|Shutdown)|BTRFS (?:error|critical)).*$/im
 
 export type MachineOptions = Omit<VmOptions, 'accelerator' | 'network'> &
-  Pick<VmNetwork, 'mac' | 'card'>
+  Pick<VmNetwork, 'mac' | 'card'> & {
+    /** Where it is plugged in; else it is on QEMU's own network. */
+    readonly port?: LanPort
+  }
 
 export class BootSite implements AsyncDisposable {
   readonly rootfs: Rootfs
@@ -117,13 +121,13 @@ export class BootSite implements AsyncDisposable {
   }
 
   /** Switches a machine on; it is stopped with the site. */
-  powerOn({ mac, card, ...options }: MachineOptions): VirtualMachine {
-    const bootUrl = `http://${HOST_ADDRESS}:${this.server.httpPort}/boot.ipxe`
+  powerOn({ mac, card, port, ...options }: MachineOptions): VirtualMachine {
+    const from = port ?? { bootUrl: `http://${HOST_ADDRESS}:${this.server.httpPort}/boot.ipxe` }
     return this.#opened.use(
       VirtualMachine.start({
         ...options,
         accelerator: this.#accelerator,
-        network: { bootUrl, mac, ...(card && { card }) },
+        network: { from, mac, ...(card && { card }) },
       }),
     )
   }

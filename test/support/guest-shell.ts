@@ -24,6 +24,11 @@ export class GuestShell {
   static async login(console: VmConsole): Promise<GuestShell> {
     console.send('root\n')
     await console.expect(/# $/, { timeoutMs: COMMAND_TIMEOUT_MS })
+    return await GuestShell.start(console)
+  }
+
+  /** At the prompt of a shell of root. */
+  static async start(console: VmConsole): Promise<GuestShell> {
     const shell = new GuestShell(console)
     // A shell without line editing, so that the console shows nothing but what commands print.
     console.send('exec env PS1= PAGER=cat TERM=dumb SYSTEMD_COLORS=0 sh\n')

@@ -46,7 +46,10 @@ export interface RootfsRecipe {
 
 const MINIMAL: RootfsRecipe = { label: '', packages: [], kernel: 'virtual' }
 
-/** With every network service there is, a firewall, and a program that wants more memory than there is. */
+/**
+ * With every network service there is, a firewall, a program that wants more memory than there is, one that
+ * loads other kernels, and those that look into all disks.
+ */
 export const SERVICES: RootfsRecipe = {
   label: 'services',
   packages: [
@@ -56,6 +59,9 @@ export const SERVICES: RootfsRecipe = {
     'netplan.io',
     'nftables',
     'stress-ng',
+    'kexec-tools',
+    'lvm2',
+    'os-prober',
   ],
   kernel: 'virtual',
 }

@@ -12,6 +12,13 @@ const READY_TIMEOUT_MS = 30_000
 const READY_LINE =
   /^bootwire: ready http:\/\/(?<address>[^ ]+):(?<http>\d+) tls (?<tls>\d+) pin (?<pin>[\w-]{43})$/
 
+/** Unless it is told otherwise. */
+const LISTEN: Readonly<Record<string, string>> = {
+  '--address': '127.0.0.1',
+  '--http-port': '0',
+  '--tls-port': '0',
+}
+
 export interface CommandResult {
   readonly status: number | null
   readonly stdout: string
@@ -73,9 +80,16 @@ export async function startServerProcess(
   stateFolder: string,
   ...args: string[]
 ): Promise<ServerProcess> {
-  const ports = ['--http-port', '--tls-port'].filter((option) => !args.includes(option))
-  const listen = ['--address', '127.0.0.1', ...ports.flatMap((option) => [option, '0'])]
-  const command = [process.execPath, MAIN, 'serve', '--state', stateFolder, ...listen, ...args]
+  const listen = Object.entries(LISTEN).filter(([option]) => !args.includes(option))
+  const command = [
+    process.execPath,
+    MAIN,
+    'serve',
+    '--state',
+    stateFolder,
+    ...listen.flat(),
+    ...args,
+  ]
   // Should this process be killed, the server goes with it.
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
     stdio: ['ignore', 'pipe', 'pipe'],

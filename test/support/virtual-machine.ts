@@ -32,10 +32,17 @@ export interface VmOptions {
 }
 
 export interface VmNetwork {
-  /** Where the firmware's iPXE finds its script. */
-  readonly bootUrl: string
+  /** Where the firmware's iPXE finds its script on QEMU's own network, or a real network instead. */
+  readonly from: { readonly bootUrl: string } | LanPort
   readonly mac: string
   readonly card?: 'virtio-net-pci' | 'e1000'
+}
+
+/** A tap device of a network namespace, which the machine is started in. */
+export interface LanPort {
+  readonly tap: string
+  /** The same command, inside. */
+  readonly command: (command: readonly string[]) => string[]
 }
 
 /** Address of the host as machines on QEMU's own network see it. */
@@ -93,9 +100,11 @@ export class VirtualMachine implements AsyncDisposable {
     const controlPath = join(tmpdir(), `bootwire-qmp-${randomUUID()}`)
     const control = ['-qmp', `unix:${controlPath},server=on,wait=off`]
     const qemu = ['qemu-system-x86_64', ...qemuArguments(options), ...control]
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...qemu], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    })
+    const command = ['setpriv', '--pdeathsig', 'KILL', ...qemu]
+    const from = options.network?.from
+    const [program = '', ...args] =
+      from !== undefined && 'tap' in from ? from.command(command) : command
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] })
     return new VirtualMachine(child, options, controlPath)
   }
 
@@ -172,10 +181,14 @@ function acceleratorArguments(accelerator: Accelerator): string[] {
 
 function networkArguments(network: VmNetwork | undefined): string[] {
   if (network === undefined) return ['-nic', 'none']
-  const { card = 'virtio-net-pci', mac, bootUrl } = network
+  const { card = 'virtio-net-pci', mac, from } = network
+  const backend =
+    'tap' in from
+      ? `tap,ifname=${from.tap},script=no,downscript=no`
+      : `user,bootfile=${from.bootUrl}`
   return [
     '-netdev',
-    `user,id=${NETWORK_ID},bootfile=${bootUrl}`,
+    `${backend},id=${NETWORK_ID}`,
     '-device',
     `${card},netdev=${NETWORK_ID},mac=${mac},bootindex=1`,
   ]

@@ -46,9 +46,9 @@ const MANAGERS: readonly Manager[] = [
   },
 ]
 
-/** What nobody in here has asked for does not come in. */
+/** Nothing comes in and nothing goes out, not even of a connection that is there. */
 const DROP_ALL =
-  "printf 'table inet shut {\\n chain input {\\n type filter hook input priority 0; policy drop;\\n ct state established,related accept\\n iif lo accept\\n }\\n}\\n' | nft -f -"
+  "printf 'table inet shut {\\n chain input {\\n type filter hook input priority 0; policy drop;\\n }\\n chain output {\\n type filter hook output priority 0; policy drop;\\n }\\n}\\n' | nft -f -"
 
 describe('a system with a network service of its own', { timeout: 8 * BOOT_TIMEOUT_MS }, () => {
   let site: BootSite

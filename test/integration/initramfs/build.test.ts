@@ -48,9 +48,10 @@ describe('the initramfs', TIMEOUT, () => {
   }
 
   it('has what the kernel, the scripts and the agent ask for, and no other file of ours', async () => {
-    const programs = ['init', 'shutdown', 'usr/bin/node', 'usr/bin/busybox']
+    const programs = ['init', 'shutdown', 'usr/bin/node', 'usr/bin/busybox', 'usr/bin/tc']
     const scripts = [
       'network.sh',
+      'agent-network.sh',
       'udhcpc.sh',
       'keep-network.sh',
       'keep-root.sh',
@@ -103,10 +104,11 @@ describe('the initramfs', TIMEOUT, () => {
     assert.deepEqual(left, [])
   })
 
-  it('has a busybox and a supervisor that need no libraries, and all libraries of Node', async () => {
+  it('has a busybox and a supervisor that need no libraries, and all libraries of Node and tc', async () => {
     await inside('/usr/bin/busybox', ['true'])
     const version = await inside('/usr/bin/node', ['--version'])
     assert.equal(version.trim(), process.version)
+    assert.match(await inside('/usr/bin/tc', ['-Version']), /iproute2/)
     const usage = await inside('/usr/bin/busybox', [
       'sh',
       '-c',

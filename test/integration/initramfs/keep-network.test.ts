@@ -9,8 +9,10 @@ const SKIPPED = '[Unit]\nConditionPathExists=!/run/bootwire\n'
 
 it('keep-network.sh has every network service keep off the card of the root', async () => {
   assert.deepEqual(await filesInRun('keep-network.sh', MAC, '10.0.2.3', '10.0.2.4'), {
-    'NetworkManager/conf.d/bootwire.conf': `[main]\nrc-manager=unmanaged\n[device-bootwire]\nmatch-device=mac:${MAC}\nmanaged=0\n`,
+    'NetworkManager/conf.d/bootwire.conf': `[main]\nrc-manager=unmanaged\n[device-bootwire]\nmatch-device=mac:${MAC},interface-name:bootwire\nmanaged=0\n`,
     'systemd/network/00-bootwire.network': `[Match]\nMACAddress=${MAC}\n[Link]\nUnmanaged=yes\n`,
+    'systemd/network/00-bootwire-agent.network': '[Match]\nName=bootwire\n[Link]\nUnmanaged=yes\n',
+    'sysctl.d/zz-bootwire-network.conf': 'net.ipv4.ip_local_reserved_ports = 63488-64511\n',
     'systemd/resolved.conf.d/bootwire.conf': '[Resolve]\nDNS=10.0.2.3 10.0.2.4\n',
     'systemd/system/ifup@.service.d/bootwire.conf': SKIPPED,
     'systemd/system/networking.service.d/bootwire.conf': SKIPPED,
