@@ -55,9 +55,10 @@ export const DEVICE_PATH: string = `/dev/${DEVICE_NAME}`
 
 /**
  * After this the kernel sends requests again that an agent took with it into death; until then they
- * wait. No request ever fails by it.
+ * wait. No request ever fails by it. A request that waits for a server is a line in the kernel's log each
+ * time, so it is not less.
  */
-const IO_TIMEOUT_MS = 3_000
+const IO_TIMEOUT_MS = 2_000
 
 /**
  * A kernel's queue has 128 requests, and the NBD server 32 MiB for those that wait: with this all of them
