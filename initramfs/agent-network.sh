@@ -6,7 +6,8 @@
 #
 # A pair of virtual cards leads into a network namespace. What comes in for the ports below goes straight
 # from the card to the agent's, before the network stack of the system sees it; what the agent sends goes
-# straight out (tc-mirred(8)). Answers of ARP, and what routers say of packets (ICMP 3, RFC 1191), go to both.
+# straight out (tc-mirred(8)). Answers of ARP, what routers say of packets (ICMP 3, RFC 1191), and what DHCP
+# servers say to everybody go to both.
 #
 # usage: agent-network.sh create FOLDER
 #        agent-network.sh connect FOLDER CARD ADDRESS/PREFIX [GATEWAY]
@@ -93,8 +94,9 @@ connect() {
     to_agent 1 ip redirect match ip dst "$ip/32" match ip protocol 6 0xff match ip dport $PORT_BASE $PORT_MASK
     to_agent 2 ip redirect match ip dst "$ip/32" match ip protocol 17 0xff match ip dport $PORT_BASE $PORT_MASK
     to_agent 3 ip redirect match ip dst "$ip/32" match ip protocol 17 0xff match ip dport $DHCP_CLIENT_PORT 0xffff
-    to_agent 4 ip mirror match ip dst "$ip/32" match ip protocol 1 0xff match ip icmp_type 3 0xff
-    to_agent 5 arp mirror match u32 0 0
+    to_agent 4 ip mirror match ip dst 255.255.255.255/32 match ip protocol 17 0xff match ip dport $DHCP_CLIENT_PORT 0xffff
+    to_agent 5 ip mirror match ip dst "$ip/32" match ip protocol 1 0xff match ip icmp_type 3 0xff
+    to_agent 6 arp mirror match u32 0 0
 
     ip link set $OUTSIDE up
     inside ip link set $INSIDE up

@@ -91,7 +91,8 @@ export class Lan implements AsyncDisposable {
 
   async stopDhcp(): Promise<void> {
     if (this.#dhcp === undefined || this.#dhcp.exitCode !== null) return
-    this.#dhcp.kill('SIGKILL')
+    // It writes its leases down.
+    this.#dhcp.kill('SIGTERM')
     await once(this.#dhcp, 'exit')
     this.#dhcp = undefined
   }
