@@ -40,7 +40,7 @@ ln -s ../bootwire-stopping.service "$run/systemd/system/sysinit.target.wants/"
 write systemd/system/bootwire-hold.service '[Unit]' \
     'Description=Keeps in memory what switches this system off' 'DefaultDependencies=no' \
     'IgnoreOnIsolate=yes' '[Service]' 'Nice=19' \
-    'ExecStart=/run/initramfs/bin/bootwire-supervisor --hold /etc/ld.so.cache /usr/bin/systemctl /usr/bin/umount /usr/lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-executor'
+    'ExecStart=/run/initramfs/bin/bootwire-supervisor --hold /etc/ld.so.cache /usr/bin/systemctl /usr/bin/umount /usr/lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-executor /usr/lib/systemd/systemd-logind /usr/bin/dbus-daemon /usr/bin/dbus-broker'
 write systemd/system/bootwire-hold.timer '[Timer]' 'OnBootSec=120'
 mkdir -p "$run/systemd/system/timers.target.wants"
 ln -s ../bootwire-hold.timer "$run/systemd/system/timers.target.wants/"

@@ -14,7 +14,7 @@ it('keep-root.sh takes the triggers out of all watchdogs, and keeps hands off th
       'IgnoreOnIsolate=yes',
       '[Service]',
       'Nice=19',
-      'ExecStart=/run/initramfs/bin/bootwire-supervisor --hold /etc/ld.so.cache /usr/bin/systemctl /usr/bin/umount /usr/lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-executor',
+      'ExecStart=/run/initramfs/bin/bootwire-supervisor --hold /etc/ld.so.cache /usr/bin/systemctl /usr/bin/umount /usr/lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-executor /usr/lib/systemd/systemd-logind /usr/bin/dbus-daemon /usr/bin/dbus-broker',
       '',
     ].join('\n'),
     'systemd/system/bootwire-hold.timer': '[Timer]\nOnBootSec=120\n',
