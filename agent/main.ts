@@ -12,6 +12,7 @@ import type { OverlayNotice, WriteServer } from './block/open-overlay.ts'
 import { tableLength } from './block/write-cache-files.ts'
 import { type AgentContext, readContext } from './boot/agent-context.ts'
 import { type BootedClient, bootClient, createSession } from './boot/boot-client.ts'
+import { DeviceIdentity } from './boot/device-identity.ts'
 import {
   type DiskCacheMessage,
   diskCacheProblem,
@@ -58,7 +59,12 @@ let diskCopy: DiskCopy | undefined
 async function run(): Promise<void> {
   const resume = readResume(runFolder)
   const context = { ...readContext(), ...(resume && { bootId: resume.bootId }) }
-  localDisk = findLocalDisk(context)
+  const disk = findLocalDisk(context)
+  localDisk = disk
+  const identity = new DeviceIdentity({
+    store: () => disk.identity(),
+    onProblem: (problem) => consoles.log(problem),
+  })
   const supervisor = SupervisorControl.fromDescriptor(context.controlFd)
   supervisor.watchMe()
   // An agent that was restarted has not seen how the boot began.
@@ -66,7 +72,7 @@ async function run(): Promise<void> {
   const attach = async (what: Resume, session: AgentSession) =>
     await attachVdisk(what, isBoot, session, context, supervisor)
   const newSession: typeof createSession = (of, card) => {
-    session = createSession(of, card, firstPushBytes)
+    session = createSession(of, card, { firstPushBytes, key: () => identity.key() })
     return session
   }
   const client =

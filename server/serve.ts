@@ -29,7 +29,7 @@ import {
 } from './state/state-folder.ts'
 import { ContentStore } from './store/content-store.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
-import { ensureServerKey, type ServerKey } from './tls/server-key.ts'
+import { enrolSecret, ensureServerKey, type ServerKey } from './tls/server-key.ts'
 import { versionSigner } from './tls/version-signer.ts'
 import { FolderTraceFiles } from './traces/trace-files.ts'
 
@@ -121,13 +121,14 @@ async function listenForClients(
   },
 ): Promise<{ readonly httpPort: number; readonly tlsPort: number }> {
   const { core, key, bootFiles, opened } = parts
-  const { address, serverName, menuSeconds } = config
+  const { address, serverName, menuSeconds, unknownClients } = config
+  const vdiskForAnyone = unknownClients.kind === 'vdisk' ? unknownClients.vdisk : undefined
   const agentServer = createAgentServer(key)
   opened.defer(() => closeServer(agentServer))
   const stream = new StreamServer(
     {
       ...core,
-      settings: { serverName, menuSeconds },
+      settings: { serverName, menuSeconds, vdiskForAnyone, enrolSecret: enrolSecret(key) },
       now: Date.now,
       log,
     },

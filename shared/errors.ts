@@ -134,6 +134,19 @@ export const ERROR_KINDS = {
     'BW-E314',
     'Look at the named folder on the server, or give up what is kept with "bootwire client discard-writes CLIENT VDISK"',
   ),
+  KEY_REVOKED: kind(
+    'BW-E315',
+    'Approve the machine again on the server; before, give it a new key with "bootwire-agent key renew"',
+  ),
+  NOT_AUTHENTICATED: kind(
+    'BW-E316',
+    'Give the machine a place for a key (a TPM, or "bootwire-agent cache format DEVICE"), or on the server give the vDisk to all: bootwire vdisk access VDISK anyone',
+    true,
+  ),
+  PROOF_INVALID: kind(
+    'BW-E317',
+    'Restart this client; if it stays, somebody between it and the server changes what is sent',
+  ),
   LIMIT_EXCEEDED: kind(
     'BW-E310',
     'Try again later; the server is protecting itself against too many requests',

@@ -15,7 +15,7 @@ import { RAM_TIER_BYTES_DEFAULT } from '../ram-tier/ram-tier.ts'
 import type { Consoles } from '../screen/consoles.ts'
 import { WaitScreen } from '../screen/wait-screen.ts'
 import { formatWaited } from '../screen/waited-time.ts'
-import { AgentSession } from '../session/agent-session.ts'
+import { AgentSession, type AgentSessionOptions } from '../session/agent-session.ts'
 import { nameOf } from '../session/pinned-tls.ts'
 import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
 import type { AgentContext } from './agent-context.ts'
@@ -90,14 +90,14 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
   }
 }
 
-/** `firstPushBytes` as in AgentSessionOptions. */
 export function createSession(
   context: AgentContext,
   bootInterface: string,
-  firstPushBytes?: () => number,
+  options: Pick<AgentSessionOptions, 'firstPushBytes' | 'key'> = {},
 ): AgentSession {
   return new AgentSession({
-    ...(firstPushBytes && { firstPushBytes }),
+    ...options,
+    joinToken: context.parameters.joinToken,
     servers: context.parameters.servers,
     pin: context.parameters.pin,
     agentVersion: context.version,

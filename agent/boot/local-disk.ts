@@ -5,9 +5,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BootwireError } from '#shared/errors.ts'
+import { IDENTITY_OFFSET } from '../disk-cache/cache-layout.ts'
 import { LateDiskCache } from '../disk-cache/late-disk-cache.ts'
 import { type OpenCacheOptions, openDiskCache } from '../disk-cache/open-disk-cache.ts'
+import { type IdentityPlace, IdentityStore } from '../identity/identity-store.ts'
 import { FileDiskDevice } from '../local-disk/disk-device.ts'
+import type { PartitionUse } from '../local-disk/gpt.ts'
 import { type OwnPartition, PartitionSearch } from '../local-disk/partition-search.ts'
 import { WriteArea } from '../write-area/write-area.ts'
 
@@ -42,7 +45,9 @@ export class LocalDisk {
   readonly #times: LocalDiskTimes
   readonly #settled = Promise.withResolvers<void>()
   readonly #searched = Promise.withResolvers<void>()
+  readonly #identified = Promise.withResolvers<void>()
   #area: FoundArea | undefined
+  #identity: IdentityStore | undefined
 
   private constructor(options: LocalDiskOptions) {
     this.#options = options
@@ -59,6 +64,15 @@ export class LocalDisk {
   /** Returns when what there is is open, or it is no longer worth to wait for it. */
   async settled(): Promise<void> {
     await this.#settled.promise
+  }
+
+  /**
+   * What this machine keeps of itself: on a partition of its own, else in its cache; undefined when it has
+   * no place for that, or one that has not shown up in time.
+   */
+  async identity(): Promise<IdentityStore | undefined> {
+    await Promise.race([this.#identified.promise, this.settled()])
+    return this.#identity
   }
 
   /** The write area; undefined when there is none, or a disk with one has not shown up in time. */
@@ -95,11 +109,12 @@ export class LocalDisk {
 
   /** The first of each that is sound. */
   async #open({ path, use }: OwnPartition): Promise<void> {
-    if (use === 'cache' ? this.cache.isThere : this.#area !== undefined) return
+    if (this.#has(use)) return
     let device: FileDiskDevice | undefined
     try {
       device = await FileDiskDevice.open(path)
-      if (use === 'cache') await this.#joinCache(device, path)
+      if (use === 'identity') await this.#openIdentity({ device, offset: 0, place: 'partition' })
+      else if (use === 'cache') await this.#joinCache(device, path)
       else this.#area = { area: await WriteArea.open(device), path }
     } catch (error) {
       await device?.close()
@@ -109,11 +124,29 @@ export class LocalDisk {
     }
   }
 
+  #has(use: PartitionUse): boolean {
+    switch (use) {
+      case 'cache':
+        return this.cache.isThere
+      case 'writeArea':
+        return this.#area !== undefined
+      case 'identity':
+        return this.#identity !== undefined
+    }
+  }
+
+  async #openIdentity(where: IdentityPlace): Promise<void> {
+    this.#identity = await IdentityStore.open(where)
+    this.#identified.resolve()
+  }
+
   async #joinCache(device: FileDiskDevice, path: string): Promise<void> {
     const { onFound, onProblem, hasServer, budgetBytesPerDay } = this.#options
     const budget = budgetBytesPerDay === undefined ? {} : { budgetBytesPerDay }
     await this.cache.join(await openDiskCache({ device, onProblem, hasServer, ...budget }))
     onFound(path)
+    if (this.#identity !== undefined) return
+    await this.#openIdentity({ device, offset: IDENTITY_OFFSET, place: 'cache' })
   }
 }
 

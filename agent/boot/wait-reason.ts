@@ -31,20 +31,41 @@ function unreached(address: string, { error }: ConnectionState): Reason {
   return { matter: error ?? `Connecting to ${address}` }
 }
 
-function reasonOf({ state, hostname, offers }: Identity): Reason | undefined {
+function reasonOf({
+  state,
+  hostname,
+  offers,
+  enrolCode,
+  withheld = 0,
+}: Identity): Reason | undefined {
   if (state === 'refused') {
     return { matter: new BootwireError('CLIENT_REFUSED', 'This server refused this machine') }
   }
   if (state === 'pending') {
     return {
       matter: new BootwireError('CLIENT_PENDING', 'This machine waits to be approved'),
-      advice: onServer('approve', hostname),
+      advice: enrolCode === undefined ? onServer('approve', hostname) : comparing(enrolCode),
     }
   }
   if (offers.length > 0) return undefined
+  if (withheld > 0) {
+    const matter = new BootwireError(
+      'NOT_AUTHENTICATED',
+      'The vDisk for this machine is only given to machines that prove who they are',
+    )
+    return { matter, ...(enrolCode !== undefined && { advice: comparing(enrolCode) }) }
+  }
   return {
     matter: new BootwireError('NOTHING_ASSIGNED', 'There is no vDisk for this machine'),
     advice: onServer('assign', hostname),
+  }
+}
+
+/** The code is that of this machine's key: an administrator who sees the same one vouches for the right one. */
+function comparing(enrolCode: string): WaitAdvice {
+  return {
+    text: `This machine shows the code ${enrolCode}. On the server, compare and admit it by the code:`,
+    command: `bootwire client approve ${enrolCode} --vdisk VDISK`,
   }
 }
 

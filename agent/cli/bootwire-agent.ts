@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { parseSize } from '#shared/amounts.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { formatCommand, showCommand } from './cache-commands.ts'
+import { renewKeyCommand, showKeyCommand } from './key-commands.ts'
 import { dropCommand, showAreaCommand } from './write-area-commands.ts'
 
 const USAGE = `usage:
@@ -20,6 +21,13 @@ const USAGE = `usage:
       say what is in it
   bootwire-agent write-area drop DEVICE VERSION
       give up what is kept there over that version
+
+  bootwire-agent key format DEVICE [--force]
+      make room for the key by which this machine proves who it is; a cache has room, too
+  bootwire-agent key show DEVICE
+      say which key is on a cache or a place for a key, after making one where there is none
+  bootwire-agent key renew DEVICE
+      make another one
 
 A disk gets a partition table; a cache on a whole disk leaves a quarter of it, at most 32 GiB, for a write
 area, or what --write-area says, as 8GiB or none. A partition of a disk with a GPT becomes one of ours.
@@ -39,7 +47,10 @@ async function run(): Promise<void> {
   if (areaBytes !== undefined) throw unknownCommand()
   if (name === 'write-area format')
     return say(await formatCommand({ path, use: 'writeArea', force }))
+  if (name === 'key format') return say(await formatCommand({ path, use: 'identity', force }))
   if (force) throw unknownCommand()
+  if (name === 'key show') return say(await showKeyCommand(path))
+  if (name === 'key renew') return say(await renewKeyCommand(path))
   if (name === 'cache show') return say(await showCommand(path))
   if (name === 'write-area show') return say(await showAreaCommand(path))
   if (name === 'write-area drop more') return say(await dropCommand(path, rest[0] ?? ''))

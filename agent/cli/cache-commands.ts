@@ -8,6 +8,7 @@ import { type PrepareOptions, prepareDevice } from './prepare-device.ts'
 const WHAT: Readonly<Record<PartitionUse, string>> = {
   cache: 'a cache',
   writeArea: 'a write area',
+  identity: 'a place for a key',
 }
 
 /** Returns what to say. @throws {BootwireError} */

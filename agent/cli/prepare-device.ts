@@ -11,6 +11,7 @@ import { formatBytes, GiB, MiB } from '#shared/units.ts'
 import { CACHE_BYTES_MIN, PAGE_BYTES, SUPERBLOCK_OFFSET } from '../disk-cache/cache-layout.ts'
 import { formatCache } from '../disk-cache/format-cache.ts'
 import { decodeSuperblock } from '../disk-cache/superblock.ts'
+import { formatIdentity } from '../identity/identity-store.ts'
 import { type BlockDevice, BlockDevices, withDisk } from '../local-disk/block-devices.ts'
 import { FileDiskDevice } from '../local-disk/disk-device.ts'
 import { findContent } from '../local-disk/found-content.ts'
@@ -62,6 +63,8 @@ const AREA_BYTES_DEFAULT_MAX: number = 32 * GiB
 const BYTES_MIN: Readonly<Record<PartitionUse, number>> = {
   cache: CACHE_BYTES_MIN,
   writeArea: AREA_BYTES_MIN,
+  // What partitioning tools make at least.
+  identity: MiB,
 }
 
 /**
@@ -131,7 +134,7 @@ async function prepareDisk(options: PrepareOptions, disk: Target): Promise<Prepa
 
 /** The write area first, so that the cache has what is left. */
 function partitionsOf({ use, areaBytes }: PrepareOptions, diskBytes: number): NewPartition[] {
-  if (use === 'writeArea') return [{ use }]
+  if (use !== 'cache') return [{ use }]
   const area = areaBytes ?? defaultAreaBytes(diskBytes)
   return [...(area > 0 ? [{ use: 'writeArea', sizeBytes: area } as const] : []), { use: 'cache' }]
 }
@@ -179,6 +182,7 @@ async function formatPart(
   const device = await FileDiskDevice.open(path, offset, sizeBytes)
   try {
     if (use === 'cache') await formatCache(device)
+    else if (use === 'identity') await formatIdentity(device)
     else await formatArea(device, randomBytes(AREA_ID_BYTES))
   } finally {
     await device.close()

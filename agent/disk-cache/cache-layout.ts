@@ -27,6 +27,8 @@ export const USES_PER_PAGE: number = (PAGE_BYTES - 32) / 4
 export const SUPERBLOCK_OFFSET = 0
 /** Two pages, written in turn. */
 export const STATE_OFFSETS: readonly number[] = [PAGE_BYTES, 2 * PAGE_BYTES]
+/** The page of agent/identity/FORMAT.md. */
+export const IDENTITY_OFFSET: number = 3 * PAGE_BYTES
 export const USES_OFFSET: number = 4 * PAGE_BYTES
 const DATA_ALIGNMENT: number = MiB
 

@@ -3,6 +3,7 @@
 import type { DiskDevice } from '../local-disk/disk-device.ts'
 import { newCacheId } from './cache-id.ts'
 import {
+  IDENTITY_OFFSET,
   layoutOf,
   PAGE_BYTES,
   SEGMENT_BYTES,
@@ -20,6 +21,8 @@ export async function formatCache(device: DiskDevice, id: Buffer = newCacheId())
   // While it is made it is none.
   await device.write(Buffer.alloc(PAGE_BYTES), SUPERBLOCK_OFFSET)
   await device.write(Buffer.alloc(PAGE_BYTES), layout.copyOffset)
+  // A disk that goes to another machine does not make that one the same.
+  await device.write(Buffer.alloc(PAGE_BYTES), IDENTITY_OFFSET)
   await device.sync()
   const state = {
     clock: 0,

@@ -12,11 +12,13 @@ import { MiB } from '#shared/units.ts'
 export const PARTITION_TYPES = {
   cache: 'b0d73592-3b21-4107-af76-1915ed92adec',
   writeArea: '7b1f4a0e-52c3-4d86-9f3c-c1d0a65e8b27',
+  identity: '7a1f0a3c-6a0e-4b1b-9d5a-2a6d0c9f7e11',
 } as const
 export type PartitionUse = keyof typeof PARTITION_TYPES
 const PARTITION_NAMES: Readonly<Record<PartitionUse, string>> = {
   cache: 'bootwire cache',
   writeArea: 'bootwire writes',
+  identity: 'bootwire identity',
 }
 
 const SIGNATURE = Buffer.from('EFI PART')

@@ -6,6 +6,7 @@
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError, isErrorCode } from '#shared/errors.ts'
+import { proofText } from '#shared/identity/device-key.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import { KiB } from '#shared/units.ts'
 import { decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
@@ -36,6 +37,7 @@ import type {
   Status,
 } from '#shared/wire/messages.ts'
 import type { ObjectListener, ObjectTransport } from '../fetch/object-transport.ts'
+import type { DeviceKey } from '../identity/device-key.ts'
 import { verifiedRoot } from './opened-version.ts'
 import { nameOf } from './pinned-tls.ts'
 import { ServerLink } from './server-link.ts'
@@ -56,6 +58,10 @@ export interface AgentSessionOptions {
    * FIRST_PUSH_BYTES; none is right where the local disk may have it.
    */
   readonly firstPushBytes?: () => number
+  /** By which the machine proves who it is; nothing where it has none. Asked for on each connection. */
+  readonly key?: () => Promise<DeviceKey | undefined>
+  /** Admits this machine. */
+  readonly joinToken?: string | undefined
   /** Those that are left out are as in SESSION_LIMITS. */
   readonly limits?: Partial<SessionLimits>
 }
@@ -76,6 +82,14 @@ type NoticeLevel = Extract<AgentMessage, { kind: 'notice' }>['level']
 interface Wanted {
   readonly vdisk: string
   readonly versionId?: string
+}
+
+interface Challenged {
+  readonly key: DeviceKey
+  /** The frame that was sent. */
+  readonly hello: Uint8Array
+  /** Of the connection that it was sent on. */
+  readonly binding: Uint8Array
 }
 
 /** What waits for an answer to `open`. */
@@ -102,6 +116,8 @@ export class AgentSession implements ObjectTransport {
   readonly #limits: SessionLimits
   readonly #link: ServerLink
   #connection: ConnectionState
+  /** The machine has named its key on this connection. */
+  #isChallenged: Challenged | undefined
   #identity: Identity | undefined
   #identityAtMs = 0
   #pendingOpen: PendingOpen | undefined
@@ -254,8 +270,16 @@ export class AgentSession implements ObjectTransport {
   }
 
   #onUp(): void {
-    const { agentVersion, bootId, facts, kernelRelease, uptimeSeconds } = this.#options
-    this.#say({
+    this.#isChallenged = undefined
+    void this.#hello(this.#link.binding())
+  }
+
+  async #hello(binding: Uint8Array | undefined): Promise<void> {
+    const { agentVersion, bootId, facts, kernelRelease, uptimeSeconds, joinToken } = this.#options
+    const key = await this.#options.key?.()
+    // Another connection by now: it says its own.
+    if (binding === undefined || binding !== this.#link.binding()) return
+    const hello = encodeMessage({
       kind: 'hello',
       protocol: PROTOCOL_VERSION,
       agentVersion,
@@ -263,7 +287,24 @@ export class AgentSession implements ObjectTransport {
       facts,
       kernelRelease,
       uptimeSeconds: uptimeSeconds(),
+      ...(key && { key: { spki: Buffer.from(key.spki).toString('base64'), place: key.place } }),
+      ...(joinToken !== undefined && { joinToken }),
     })
+    if (key !== undefined) this.#isChallenged = { key, hello, binding }
+    this.#link.send(hello)
+  }
+
+  /** Once on a connection, about what was said on it. */
+  async #prove(nonce: string): Promise<void> {
+    const challenged = this.#isChallenged
+    if (challenged === undefined) {
+      throw new BootwireError('MESSAGE_INVALID', 'Cannot prove anything: no key was named')
+    }
+    this.#isChallenged = undefined
+    const { key, hello, binding } = challenged
+    const text = proofText({ binding, hello, nonce: Buffer.from(nonce, 'base64') })
+    const signature = Buffer.from(await key.sign(text)).toString('base64')
+    if (binding === this.#link.binding()) this.#say({ kind: 'proof', signature })
   }
 
   #onMessage(message: Uint8Array): void {
@@ -316,6 +357,9 @@ export class AgentSession implements ObjectTransport {
 
   #onControl(message: ServerMessage): void {
     switch (message.kind) {
+      case 'challenge':
+        void this.#prove(message.nonce).catch((error: unknown) => this.#cannotProve(error))
+        return
       case 'identity':
         return this.#onIdentity(message)
       case 'opened':
@@ -325,6 +369,12 @@ export class AgentSession implements ObjectTransport {
       case 'error':
         return this.#onError(message)
     }
+  }
+
+  /** A TPM may fail; another connection is another try. */
+  #cannotProve(error: unknown): void {
+    const why = error instanceof Error ? error.message : String(error)
+    this.#link.drop(new BootwireError('PROOF_INVALID', `Cannot prove who this machine is: ${why}`))
   }
 
   #onIdentity(identity: Identity): void {

@@ -77,6 +77,11 @@ export class ServerLink {
     this.#isSettled = true
   }
 
+  /** What only the two ends of the connection that there is know; the same bytes as long as it lasts. */
+  binding(): Uint8Array | undefined {
+    return this.#websocket?.binding
+  }
+
   /** Sends a message; drops it while there is no connection. */
   send(message: Uint8Array): void {
     this.#websocket?.send(message)

@@ -6,6 +6,7 @@
 import { randomFillSync } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { BootwireError } from '#shared/errors.ts'
+import { BINDING_BYTES, BINDING_LABEL } from '#shared/identity/device-key.ts'
 import { KiB } from '#shared/units.ts'
 import { MESSAGE_BYTES_MAX } from '#shared/wire/limits.ts'
 import { connectPinned, type PinnedTlsOptions } from './pinned-tls.ts'
@@ -48,6 +49,8 @@ const CLOSE_TEXT_BYTES_MAX = 123
 const CLOSE_TIMEOUT_MS = 2_000
 
 const NOTHING = new Uint8Array()
+/** RFC 8446 §7.5: none, and an empty one, are the same. */
+const NO_CONTEXT = Buffer.alloc(0)
 
 export class Websocket {
   readonly #socket: TLSSocket
@@ -55,6 +58,7 @@ export class Websocket {
   readonly #parser: FrameParser
   readonly #mask = Buffer.alloc(MASK_BYTES)
   #lastHeardMs = performance.now()
+  #binding: Uint8Array | undefined
   #isCorked = false
   #isClosing = false
   #isClosed = false
@@ -96,6 +100,12 @@ export class Websocket {
     if (socket.destroyed) process.nextTick(onSocketClose)
     else socket.once('close', onSocketClose)
     return websocket
+  }
+
+  /** BINDING_BYTES that only the two ends of this TLS connection know (RFC 5705). */
+  get binding(): Uint8Array {
+    this.#binding ??= this.#socket.exportKeyingMaterial(BINDING_BYTES, BINDING_LABEL, NO_CONTEXT)
+    return this.#binding
   }
 
   /** `performance.now()` of when anything last came. */

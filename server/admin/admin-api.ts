@@ -26,6 +26,8 @@ export const importOptionsSchema = v.object({
   title: v.optional(v.pipe(v.string(), v.maxLength(120))),
   /** 1-based; absent to have it found. */
   rootPartition: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(128))),
+  /** Whom the vDisk is given to; absent to leave it as it is. */
+  access: v.optional(v.picklist(['anyone', 'authenticated'])),
   /** Accept an image without a kernel: it runs on the default boot kernel. */
   kernelOptional: v.optional(v.boolean(), false),
   /** The next boots get it at once, also when it is not the first version. */
@@ -71,9 +73,23 @@ export const writeCacheRequestSchema = v.object({
 })
 export type WriteCacheRequest = v.InferInput<typeof writeCacheRequestSchema>
 
+export const accessRequestSchema = v.object({ access: v.picklist(['anyone', 'authenticated']) })
+
 export const discardWritesRequestSchema = v.object({ vdisk: name })
 
-export const approveRequestSchema = v.object({ vdisks: v.optional(vdisks, []) })
+export const approveRequestSchema = v.object({
+  vdisks: v.optional(vdisks, []),
+  /** Vouch for the key it shows without comparing a code. */
+  trustKey: v.optional(v.boolean(), false),
+})
+export const revokeRequestSchema = v.object({
+  /** Also what runs right now. */
+  cut: v.optional(v.boolean(), false),
+})
+export const replaceKeyRequestSchema = v.object({
+  /** The code on the machine's screen, or what else names the client that claims to be this one. */
+  by: name,
+})
 export const assignRequestSchema = v.object({
   vdisks: v.pipe(vdisks, v.minLength(1)),
   /** Replace what was assigned. */
@@ -103,6 +119,10 @@ export type Connection = 'off' | 'waiting' | 'streaming'
 export interface ClientView extends ClientRecord {
   readonly connection: Connection
   readonly hydration: Hydration
+  /** Whether the machine that is connected has proven to be this client. */
+  readonly isAuthenticated: boolean
+  /** What its screen shows while nobody has vouched for its key. */
+  readonly enrolCode?: string
 }
 
 export interface ClientDetails extends ClientView {

@@ -9,6 +9,7 @@ import type { SessionTable } from '#server/stream/session-table.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import type { WriteStore } from '#server/write-cache/write-store.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { parseEnrolCode } from '#shared/identity/enrol-code.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
 import {
   approveRequestSchema,
@@ -21,6 +22,8 @@ import {
   type HydrateRequest,
   hydrateRequestSchema,
   renameRequestSchema,
+  replaceKeyRequestSchema,
+  revokeRequestSchema,
   unassignRequestSchema,
   writeCacheRequestSchema,
 } from './admin-api.ts'
@@ -46,7 +49,7 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
     method: 'POST',
     path: `/clients/:client/${name}`,
     handle: async (request) => {
-      const client = await registry.find(request.params['client'] ?? '')
+      const client = await findClient(services, request.params['client'] ?? '')
       return viewOf(services, await act(client, request))
     },
   })
@@ -57,7 +60,14 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
       path: '/clients/:client',
       handle: ({ params }) => showClient(services, params['client'] ?? ''),
     },
-    action('approve', (client, { body }) => approve(services, client, body)),
+    action('approve', (client, request) => approve(services, client, request)),
+    action('revoke', (client, { body }) =>
+      revoke(services, client, parseBody(revokeRequestSchema, body)),
+    ),
+    action('replace-key', async (client, { body }) => {
+      const standIn = await findClient(services, parseBody(replaceKeyRequestSchema, body).by)
+      return await replaceKey(services, client, standIn)
+    }),
     action('refuse', (client) => registry.refuse(client.id)),
     action('assign', (client, { body }) => assign(services, client, body)),
     action('unassign', (client, { body }) =>
@@ -95,21 +105,91 @@ async function showClient(
   services: ClientRoutesServices,
   selector: string,
 ): Promise<ClientDetails> {
-  const client = await services.registry.find(selector)
+  const client = await findClient(services, selector)
   const boots = await services.boots.list(client.id)
   return { ...viewOf(services, client), boots: boots.toReversed() }
+}
+
+/** By the code on its screen, or as the registry finds clients. */
+async function findClient(
+  { registry, sessions }: ClientRoutesServices,
+  selector: string,
+): Promise<ClientRecord> {
+  const code = parseEnrolCode(selector)
+  const session = code === undefined ? undefined : sessions.byEnrolCode(code)
+  if (code !== undefined && session === undefined) {
+    throw new BootwireError(
+      'NOT_FOUND',
+      `Cannot find a machine that shows the code ${code}: expected one that is connected now; codes change at each boot`,
+    )
+  }
+  return await registry.find(session?.clientId ?? selector)
 }
 
 async function approve(
   services: ClientRoutesServices,
   client: ClientRecord,
-  body: unknown,
+  { params, body }: RouteRequest,
 ): Promise<ClientRecord> {
-  const { vdisks } = parseBody(approveRequestSchema, body)
+  const { vdisks, trustKey } = parseBody(approveRequestSchema, body)
   await assertVDisksExist(services, vdisks)
+  const fingerprint = vouchedKey(services, client, params['client'] ?? '', trustKey)
   // Assigned first, so that the client's screen never says that there is nothing for it.
   if (vdisks.length > 0) await services.registry.assign(client.id, vdisks, { only: false })
-  return await services.registry.approve(client.id)
+  const approved = await services.registry.approve(client.id, fingerprint)
+  // It says hello again, and proves that it is the client.
+  if (fingerprint !== undefined) endWaiting(services, client, 'its key is vouched for now')
+  return approved
+}
+
+/**
+ * The key that is vouched for: that of the machine whose code was compared. Machines may claim to be others,
+ * so a name alone vouches for none.
+ */
+function vouchedKey(
+  { sessions }: ClientRoutesServices,
+  client: ClientRecord,
+  selector: string,
+  trustKey: boolean,
+): string | undefined {
+  const code = parseEnrolCode(selector)
+  if (code !== undefined) return sessions.byEnrolCode(code)?.keyFingerprint
+  const { offeredKey, hostname } = client
+  if (offeredKey === undefined) return undefined
+  if (trustKey) return offeredKey.fingerprint
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot vouch for the key of "${hostname}" by its name: expected the code that its screen shows, after comparing it with "client ls --pending"; --trust-key does without`,
+  )
+}
+
+/** A machine that waits comes back at once, and is looked at anew; one that runs is left alone. */
+function endWaiting({ sessions }: ClientRoutesServices, { id }: ClientRecord, why: string): void {
+  const session = sessions.get(id)
+  if (session?.waiting === true) session.end(CLOSE_CODE.serviceRestart, `${why}; say hello again`)
+}
+
+async function revoke(
+  services: ClientRoutesServices,
+  client: ClientRecord,
+  { cut }: { readonly cut: boolean },
+): Promise<ClientRecord> {
+  const revoked = await services.registry.revoke(client.id, { cut })
+  const session = services.sessions.get(client.id)
+  if (cut || session?.waiting === true) {
+    session?.end(CLOSE_CODE.serviceRestart, 'the key of this machine was revoked')
+  }
+  return revoked
+}
+
+async function replaceKey(
+  services: ClientRoutesServices,
+  client: ClientRecord,
+  standIn: ClientRecord,
+): Promise<ClientRecord> {
+  const replaced = await services.registry.replaceKey(client.id, standIn.id)
+  endWaiting(services, standIn, 'this machine is known by its new key')
+  return replaced
 }
 
 async function assign(
@@ -194,7 +274,15 @@ function bootView(record: BootRecord, hostnames: ReadonlyMap<string, string>): B
 
 function viewOf({ sessions }: ClientRoutesServices, client: ClientRecord): ClientView {
   const hydration = hydrationOf(client)
-  return { ...client, hydration, connection: connectionOf(sessions, client.id) }
+  const session = sessions.get(client.id)
+  const code = session?.enrolCode
+  return {
+    ...client,
+    hydration,
+    connection: connectionOf(sessions, client.id),
+    isAuthenticated: session?.isAuthenticated === true,
+    ...(code !== undefined && { enrolCode: code }),
+  }
 }
 
 function connectionOf(sessions: SessionTable, clientId: string): Connection {

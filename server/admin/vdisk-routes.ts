@@ -12,6 +12,7 @@ import type { RegisteredVersion, VDiskCatalog } from '#server/vdisks/vdisk-catal
 import { BootwireError } from '#shared/errors.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
 import {
+  accessRequestSchema,
   type ImportProgress,
   type ImportResult,
   importOptionsSchema,
@@ -100,6 +101,15 @@ export function vdiskRoutes(services: VDiskRoutesServices): Route[] {
       },
     },
     {
+      method: 'POST',
+      path: '/vdisks/:name/access',
+      handle: async ({ params, body }) => {
+        const { access } = parseBody(accessRequestSchema, body)
+        const vdisk = await services.catalog.setAccess(params['name'] ?? '', access)
+        return viewOf(services, vdisk, await services.registry.list())
+      },
+    },
+    {
       method: 'DELETE',
       path: '/vdisks/:name',
       handle: ({ params, query }) =>
@@ -160,7 +170,7 @@ async function importCounted(
   options: ImportOptions,
   { signal, progress }: Pick<RouteRequest, 'signal' | 'progress'>,
 ): Promise<ImportResult> {
-  const { name, title, rootPartition, kernelOptional, promote } = options
+  const { name, title, rootPartition, kernelOptional, promote, access } = options
   const request = { ...source, ...(rootPartition !== undefined && { rootPartition }) }
   const imported = await services.importImage(request, progress, signal)
   if (imported.kernel === undefined && !kernelOptional) throw noKernel(nameOf(source))
@@ -174,6 +184,7 @@ async function importCounted(
     name,
     ...(title !== undefined && { title }),
     ...found,
+    ...(access !== undefined && { access }),
     promote,
   })
   return await resultOf(services, registered, { warnings, format })

@@ -35,6 +35,8 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
     showCommand,
     approveCommand,
     refuseCommand,
+    revokeCommand,
+    replaceKeyCommand,
     assignCommand,
     unassignCommand,
     renameCommand,
@@ -105,10 +107,17 @@ function approveCommand(cli: Cli, terminal: Terminal): Cli {
           requiresArg: true,
           describe: 'vDisk to assign; may be given several times',
         })
+        .option('trust-key', {
+          type: 'boolean',
+          default: false,
+          describe: 'Vouch for the key that it shows without comparing the code on its screen',
+        })
+        .example('$0 client approve WDJB-MJHT --vdisk lab', 'by the code that its screen shows')
         .example('$0 client approve client-1', '')
         .example('$0 client approve client-1 --vdisk debian', 'and it boots debian'),
     async (options) => {
-      const client = await act(options, 'approve', { vdisks: options.vdisk })
+      const { vdisk: vdisks, trustKey } = options
+      const client = await act(options, 'approve', { vdisks, trustKey })
       const hint =
         client.assignments.length > 0
           ? ''
@@ -126,6 +135,47 @@ function refuseCommand(cli: Cli, terminal: Terminal): Cli {
     async (options) => {
       const client = await act(options, 'refuse')
       terminal.out(`Refused ${client.hostname}\n`)
+    },
+  )
+}
+
+function revokeCommand(cli: Cli, terminal: Terminal): Cli {
+  return cli.command(
+    'revoke <client>',
+    'The key of a client counts no more: it gets nothing before it is approved with another one',
+    (cli) =>
+      cli
+        .positional('client', CLIENT)
+        .option('cut', {
+          type: 'boolean',
+          default: false,
+          describe: 'Also cut off the system that runs on it now, which stands still then',
+        })
+        .example('$0 client revoke client-7', 'what runs may go on until it is switched off')
+        .example('$0 client revoke client-7 --cut', 'a stolen machine'),
+    async (options) => {
+      const client = await act(options, 'revoke', { cut: options.cut })
+      terminal.out(`Revoked the key of ${client.hostname}\n`)
+    },
+  )
+}
+
+function replaceKeyCommand(cli: Cli, terminal: Terminal): Cli {
+  return cli.command(
+    'replace-key <client> <by>',
+    'A machine that claims to be a client is it, with a new key: a new disk, a cleared TPM',
+    (cli) =>
+      cli
+        .positional('client', CLIENT)
+        .positional('by', {
+          type: 'string',
+          demandOption: true,
+          describe: 'The code that the screen of the machine shows',
+        })
+        .example('$0 client replace-key client-7 WDJB-MJHT', ''),
+    async (options) => {
+      const client = await act(options, 'replace-key', { by: options.by })
+      terminal.out(`${client.hostname} has a new key, and its former one counts no more\n`)
     },
   )
 }
@@ -220,11 +270,12 @@ async function act(
 function formatClients(clients: readonly ClientView[], none: string): string {
   if (clients.length === 0) return `${none}\n`
   return formatTable(
-    ['HOSTNAME', 'ID', 'STATE', 'CONNECTION', 'MAC', 'ADDRESS', 'LAST SEEN', 'VDISKS'],
+    ['HOSTNAME', 'ID', 'STATE', 'KEY', 'CONNECTION', 'MAC', 'ADDRESS', 'LAST SEEN', 'VDISKS'],
     clients.map((client) => [
       client.hostname,
       client.id,
       client.state,
+      keyState(client),
       client.connection,
       client.facts.macs[0] ?? '-',
       client.address ?? '-',
@@ -240,6 +291,8 @@ function formatClient(client: ClientDetails): string {
   const pairs = formatPairs([
     ['id', client.id],
     ['state', `${client.state}, ${client.connection}`],
+    ['key', describeKey(client)],
+    ['claims to be', client.claimsToBe],
     ['vDisks', client.assignments.join(', ') || 'none'],
     ['last choice', client.lastChoice],
     ['machine-id', client.machineId],
@@ -259,6 +312,31 @@ function formatClient(client: ClientDetails): string {
   const boots = shown.length === 0 ? '' : `\nLast boots\n${shown.map(formatBoot).join('')}`
   return `Client ${client.hostname}\n${pairs}${boots}`
 }
+
+/** In a column: the code where one is shown. */
+function keyState({ key, enrolCode, offeredKey }: ClientView): string {
+  if (enrolCode !== undefined) return enrolCode
+  if (key !== undefined) return 'yes'
+  return offeredKey === undefined ? 'not authenticated' : 'not vouched for'
+}
+
+function describeKey({ key, offeredKey, enrolCode }: ClientDetails): string {
+  const parts: string[] = []
+  if (key !== undefined) {
+    parts.push(`${key.fingerprint}, ${KEY_PLACE[key.place]}, since ${formatTime(key.sinceMs)}`)
+  }
+  if (offeredKey !== undefined) {
+    const code = enrolCode === undefined ? '' : `, its screen shows ${enrolCode}`
+    parts.push(`nobody has vouched for ${offeredKey.fingerprint}${code}`)
+  }
+  return parts.join('; ') || 'none: not authenticated'
+}
+
+const KEY_PLACE = {
+  tpm: 'in its TPM',
+  partition: 'on a partition of its own',
+  cache: 'on its cache disk',
+} as const
 
 /** `debian (4f1c…), kiosk (…)` */
 function keptOver({ keptVersions }: ClientDetails): string | undefined {

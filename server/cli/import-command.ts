@@ -4,7 +4,9 @@ import { basename } from 'node:path'
 import type { Readable } from 'node:stream'
 import { isatty } from 'node:tty'
 import type { ImportOptions, ImportResult } from '#server/admin/admin-api.ts'
+import type { VDiskAccess } from '#server/vdisks/vdisk.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
+import { ACCESSES } from './access-command.ts'
 import { callerPath } from './caller-path.ts'
 import {
   adminClient,
@@ -28,6 +30,7 @@ interface ImportCommandOptions extends CommonOptions {
   readonly rootPartition?: number | undefined
   readonly kernelOptional: boolean
   readonly promote: boolean
+  readonly access?: VDiskAccess | undefined
   readonly json: boolean
 }
 
@@ -53,6 +56,11 @@ export function importCommand(cli: Cli, terminal: Terminal): Cli {
           type: 'boolean',
           default: false,
           describe: 'The next boots get the new version at once',
+        })
+        .option('access', {
+          choices: ACCESSES,
+          requiresArg: true,
+          describe: 'Who gets the vDisk; a new one is for machines that prove who they are',
         })
         .option('title', { type: 'string', requiresArg: true, describe: 'Line in the boot menu' })
         .option('root-partition', {
@@ -120,7 +128,7 @@ function standardInput(): Readable {
 }
 
 function importOptions(options: ImportCommandOptions): ImportOptions {
-  const { file, title, rootPartition, kernelOptional, promote } = options
+  const { file, title, rootPartition, kernelOptional, promote, access } = options
   const name = options.name ?? (file === STDIO ? '' : nameOfFile(file))
   if (name === '') throw new UsageError('Expected --name: standard input has none')
   return {
@@ -128,6 +136,7 @@ function importOptions(options: ImportCommandOptions): ImportOptions {
     kernelOptional,
     promote,
     ...(title !== undefined && { title }),
+    ...(access !== undefined && { access }),
     ...(rootPartition !== undefined && { rootPartition }),
   }
 }

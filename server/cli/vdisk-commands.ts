@@ -5,6 +5,7 @@ import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { VersionRecord } from '#server/state/records.ts'
 import { parseVersionSelector } from '#server/vdisks/version-selector.ts'
 import { formatBytes } from '#shared/units.ts'
+import { accessCommand, formatAccess } from './access-command.ts'
 import { VDISK } from './arguments.ts'
 import { adminClient, answer, type Cli, itemPath, withJson } from './command.ts'
 import { exportCommand } from './export-command.ts'
@@ -29,6 +30,7 @@ export function vdiskCommands(cli: Cli, terminal: Terminal): Cli {
     rollbackCommand,
     traceCommand,
     vdiskWriteCacheCommand,
+    accessCommand,
     removeCommand,
   ]
   return cli.command('vdisk', 'Import, list and remove vDisks and their versions', (cli) =>
@@ -134,6 +136,7 @@ function formatVDisk(vdisk: VDiskView): string {
   const heads = formatPairs([
     ['title', vdisk.title],
     ['imported', formatTime(vdisk.createdAtMs)],
+    ['for', formatAccess(vdisk.access)],
     ['assigned to', vdisk.clientIds.join(', ')],
     ['running on', `${vdisk.sessionCount} clients`],
     ['writes', formatWriteCache(writeCacheOf(undefined, vdisk))],

@@ -12,16 +12,21 @@ import type { Log } from '#server/log.ts'
 import { ChangeFeed } from '#server/state/change-feed.ts'
 import {
   CLIENT_HOSTNAME_KEYS,
+  CLIENT_KEY_KEYS,
   CLIENT_KEYS,
   CLIENT_MAC_KEYS,
+  CLIENT_STAND_IN_KEYS,
   CLIENT_UNCONFIRMED_KEYS,
   CLIENT_UUID_KEYS,
   type ClientRecord,
   NEXT_HOSTNAME_NUMBER_KEY,
+  REVOKED_KEY_KEYS,
+  type RevokedKeyRecord,
 } from '#server/state/records.ts'
 import type { StateChange, StateCondition, StateStore } from '#server/state/state-store.ts'
 import { type Attempt, transactUntilWritten } from '#server/state/transact-until-written.ts'
 import { BootwireError } from '#shared/errors.ts'
+import type { KeyPlace } from '#shared/identity/device-key.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import { assertHostName } from '#shared/names.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
@@ -61,6 +66,21 @@ export interface ClientRegistryOptions {
   readonly unconfirmedMax?: number
 }
 
+/** A key that a machine has proven to have on its connection. */
+export interface ProvenKey {
+  readonly fingerprint: string
+  readonly place: KeyPlace
+}
+
+/** Who an agent is. */
+export interface Admitted {
+  readonly client: ClientRecord
+  /** It has proven to be this client, by a key that was vouched for. */
+  readonly isAuthenticated: boolean
+  /** Its key counts no more. */
+  readonly revoked?: RevokedKeyRecord
+}
+
 interface FoundClient {
   readonly client: ClientRecord
   readonly revision: number
@@ -86,25 +106,61 @@ export class ClientRegistry {
    */
   async identify(reported: MachineFacts, address: string): Promise<ClientRecord> {
     const facts = usableFacts(reported)
-    if (isAnonymous(facts)) {
-      throw new BootwireError(
-        'MESSAGE_INVALID',
-        'Cannot tell which machine this is: it reports no MAC address and no UUID of its own',
-      )
-    }
+    assertTellable(facts)
     const before = await this.#match(facts)
     try {
       return await this.#transact(async () => {
         const known = await this.#match(facts)
+        const sight = { facts, address }
         return known === undefined
-          ? await this.#register(facts, address)
-          : await this.#seeAgain(known, facts, address)
+          ? await this.#register(sight)
+          : await this.#seeAgain(known, sight)
       })
     } catch (error) {
       if (before === undefined || error instanceof BootwireError) throw error
       // A root may run on this machine: a full disk here must not keep it from coming back.
       this.#options.log.error({ err: error }, 'cannot note that a client was seen')
       return before.client
+    }
+  }
+
+  /**
+   * Returns the client an agent is: the one that its key belongs to, else the one that it claims to be,
+   * unless that one has a key of its own: then it is another client, which waits for the administrator.
+   * @throws {BootwireError} as `identify`
+   */
+  async admit(
+    reported: MachineFacts,
+    address: string,
+    key: ProvenKey | undefined,
+    joinToken?: string,
+  ): Promise<Admitted> {
+    const facts = usableFacts(reported)
+    if (key === undefined) assertTellable(facts)
+    const before = await this.#recognise(facts, key)
+    const admitted = (client: ClientRecord): Admitted => ({
+      client,
+      isAuthenticated: key !== undefined && client.key?.fingerprint === key.fingerprint,
+    })
+    try {
+      const revoked = key && (await this.#store.get(REVOKED_KEY_KEYS + key.fingerprint))
+      if (revoked !== undefined) return await this.#revoked(revoked.value as RevokedKeyRecord)
+      const sight = { facts, address, key, joinToken }
+      return admitted(
+        await this.#transact(async () => {
+          const known = await this.#recognise(facts, key)
+          if (known === undefined) return await this.#register(sight)
+          return isImpostor(known.client, key)
+            ? await this.#standIn(known.client, sight)
+            : await this.#seeAgain(known, sight)
+        }),
+      )
+    } catch (error) {
+      if (before === undefined || error instanceof BootwireError) throw error
+      if (isImpostor(before.client, key)) throw error
+      // A root may run on this machine: a full disk here must not keep it from coming back.
+      this.#options.log.error({ err: error }, 'cannot note that a client was seen')
+      return admitted(before.client)
     }
   }
 
@@ -136,12 +192,92 @@ export class ClientRegistry {
     return exact ?? (await this.#byPrefix(text))
   }
 
-  approve(id: string): Promise<ClientRecord> {
-    return this.#decide(id, (client) => ({ ...client, state: 'approved' }))
+  /**
+   * Admits a client, and vouches for the key with this fingerprint, if one is given.
+   * @throws {BootwireError} INVALID_ARGUMENT when it shows another key by now
+   */
+  approve(id: string, fingerprint?: string): Promise<ClientRecord> {
+    return this.#decide(id, (client) => ({
+      ...(fingerprint === undefined ? client : vouchedFor(client, fingerprint)),
+      state: 'approved',
+    }))
   }
 
   refuse(id: string): Promise<ClientRecord> {
     return this.#decide(id, (client) => ({ ...client, state: 'refused' }))
+  }
+
+  /**
+   * The client's key counts no more, nor does the machine get anything again before it is approved with
+   * another one.
+   */
+  async revoke(id: string, { cut }: { readonly cut: boolean }): Promise<ClientRecord> {
+    const revoked = await this.#transact(async () => {
+      const found = await this.#require(id)
+      const { key, offeredKey, ...rest } = found.client
+      const client: ClientRecord = { ...rest, state: 'refused' }
+      const record: RevokedKeyRecord = { clientId: id, atMs: this.#options.now(), cut }
+      const prints = [key, offeredKey].flatMap((it) => (it === undefined ? [] : [it.fingerprint]))
+      return {
+        conditions: [atRevision(found)],
+        changes: [
+          put(CLIENT_KEYS + id, client),
+          remove(CLIENT_UNCONFIRMED_KEYS + id),
+          ...prints.flatMap((print) => [
+            remove(CLIENT_KEY_KEYS + print),
+            put(REVOKED_KEY_KEYS + print, record),
+          ]),
+        ],
+        result: client,
+      }
+    })
+    this.changes.emit(id)
+    return revoked
+  }
+
+  /**
+   * The machine that claims to be the client is it, with a new key; its former key counts no more.
+   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
+   */
+  async replaceKey(id: string, standInId: string): Promise<ClientRecord> {
+    const replaced = await this.#transact(async () => {
+      const found = await this.#require(id)
+      const standIn = await this.#require(standInId)
+      const { offeredKey } = standIn.client
+      if (standIn.client.claimsToBe !== id || offeredKey === undefined) {
+        throw new BootwireError(
+          'INVALID_ARGUMENT',
+          `Cannot give client "${found.client.hostname}" the key of "${standIn.client.hostname}": expected a machine that claims to be it, and has a key`,
+        )
+      }
+      const { key: former } = found.client
+      const sinceMs = this.#options.now()
+      const client: ClientRecord = { ...found.client, key: { ...offeredKey, sinceMs } }
+      const gone = [CLIENT_HOSTNAME_KEYS + standIn.client.hostname, CLIENT_STAND_IN_KEYS + id]
+      gone.push(CLIENT_UNCONFIRMED_KEYS + standInId, CLIENT_KEYS + standInId)
+      return {
+        conditions: [atRevision(found), atRevision(standIn)],
+        changes: [
+          ...gone.map(remove),
+          put(CLIENT_KEYS + id, client),
+          put(CLIENT_KEY_KEYS + offeredKey.fingerprint, id),
+          ...(former === undefined
+            ? []
+            : [
+                remove(CLIENT_KEY_KEYS + former.fingerprint),
+                put(REVOKED_KEY_KEYS + former.fingerprint, {
+                  clientId: id,
+                  atMs: sinceMs,
+                  cut: false,
+                } satisfies RevokedKeyRecord),
+              ]),
+        ],
+        result: client,
+      }
+    })
+    this.changes.emit(id)
+    this.changes.emit(standInId)
+    return replaced
   }
 
   /** Adds vDisks at the end of the client's menu; with `only`, they replace what was assigned. */
@@ -233,6 +369,8 @@ export class ClientRegistry {
     await this.#transact(async () => {
       const found = await this.#require(id)
       const indexes = [CLIENT_HOSTNAME_KEYS + found.client.hostname, CLIENT_UNCONFIRMED_KEYS + id]
+      const { claimsToBe } = found.client
+      if (claimsToBe !== undefined) indexes.push(CLIENT_STAND_IN_KEYS + claimsToBe)
       indexes.push(...(await this.#ownIndexes(found.client)))
       return {
         conditions: [atRevision(found)],
@@ -261,7 +399,44 @@ export class ClientRegistry {
     return chosen === undefined ? undefined : await this.#load(chosen.id)
   }
 
-  async #register(facts: MachineFacts, address: string): Promise<Attempt<ClientRecord>> {
+  /** By its key, else by what it claims. */
+  async #recognise(
+    facts: MachineFacts,
+    key: ProvenKey | undefined,
+  ): Promise<FoundClient | undefined> {
+    const owner = key && (await this.#store.get(CLIENT_KEY_KEYS + key.fingerprint))
+    const byKey = owner && (await this.#load(owner.value as string))
+    return byKey ?? (isAnonymous(facts) ? undefined : await this.#match(facts))
+  }
+
+  async #revoked(revoked: RevokedKeyRecord): Promise<Admitted> {
+    const client = await this.get(revoked.clientId)
+    if (client !== undefined) return { client, isAuthenticated: false, revoked }
+    throw new BootwireError('KEY_REVOKED', 'Cannot admit this machine: its key was revoked')
+  }
+
+  /** One for each client: whoever else claims to be it finds that one. */
+  async #standIn({ id }: ClientRecord, sight: Sight): Promise<Attempt<ClientRecord>> {
+    const entry = await this.#store.get(CLIENT_STAND_IN_KEYS + id)
+    const known = entry && (await this.#load(entry.value as string))
+    if (known !== undefined) return await this.#seeAgain(known, sight)
+    const { conditions, changes, result } = await this.#register({ ...sight, claimsToBe: id })
+    return {
+      conditions: [
+        ...conditions,
+        { key: CLIENT_STAND_IN_KEYS + id, revision: entry?.revision ?? 0 },
+      ],
+      changes: [...changes, put(CLIENT_STAND_IN_KEYS + id, result.id)],
+      result,
+    }
+  }
+
+  async #register({
+    facts,
+    address,
+    key,
+    claimsToBe,
+  }: Sight & { readonly claimsToBe?: string }): Promise<Attempt<ClientRecord>> {
     const unconfirmed = await this.#store.range(CLIENT_UNCONFIRMED_KEYS)
     const max = this.#options.unconfirmedMax ?? UNCONFIRMED_CLIENTS_MAX
     if (unconfirmed.length >= max) {
@@ -272,9 +447,15 @@ export class ClientRegistry {
     }
     const name = await this.#nextHostname(facts)
     const nowMs = this.#options.now()
+    const offered = key && { ...key, sinceMs: nowMs }
+    const admission = admissionOf(this.#options.policy)
+    // A policy that admits whoever comes vouches for new machines, not for those that claim to be others.
+    const isVouchedFor = admission.state === 'approved' && claimsToBe === undefined
     const client: ClientRecord = {
       id: randomBytes(8).toString('hex'),
-      ...admissionOf(this.#options.policy),
+      ...admission,
+      ...(offered && (isVouchedFor ? { key: offered } : { offeredKey: offered })),
+      ...(claimsToBe !== undefined && { claimsToBe }),
       hostname: name.hostname,
       // Made like a version 4 UUID, as machine-id(5) asks for.
       machineId: randomUUID().replaceAll('-', ''),
@@ -302,8 +483,7 @@ export class ClientRegistry {
 
   async #seeAgain(
     { client: known, revision }: FoundClient,
-    facts: MachineFacts,
-    address: string,
+    { facts, address, key }: Sight,
   ): Promise<Attempt<ClientRecord>> {
     const unconfirmed = await this.#store.get(CLIENT_UNCONFIRMED_KEYS + known.id)
     const nowMs = this.#options.now()
@@ -313,6 +493,7 @@ export class ClientRegistry {
       ...(unconfirmed !== undefined &&
         known.state !== 'approved' &&
         admissionOf(this.#options.policy)),
+      ...(key !== undefined && offer(known, key, nowMs)),
       facts: mergeFacts(known.facts, facts),
       lastSeenMs: nowMs - known.lastSeenMs < LAST_SEEN_STEP_MS ? known.lastSeenMs : nowMs,
       address,
@@ -320,12 +501,12 @@ export class ClientRegistry {
     if (isDeepStrictEqual(client, known)) return unchanged(known)
     const added = await this.#freeIndexes(client)
     const kept = new Set(indexKeys(client))
-    const dropped = (await this.#ownIndexes(known)).filter((key) => !kept.has(key))
+    const dropped = (await this.#ownIndexes(known)).filter((it) => !kept.has(it))
     return {
       conditions: [{ key: CLIENT_KEYS + client.id, revision }, ...added.map(absent)],
       changes: [
         put(CLIENT_KEYS + client.id, client),
-        ...added.map((key) => put(key, client.id)),
+        ...added.map((it) => put(it, client.id)),
         ...dropped.map(remove),
       ],
       result: client,
@@ -364,6 +545,10 @@ export class ClientRegistry {
       const client = change(found.client)
       const changes: StateChange[] = [put(CLIENT_KEYS + id, client)]
       if (options.confirms === true) changes.push(remove(CLIENT_UNCONFIRMED_KEYS + id))
+      const { claimsToBe } = found.client
+      if (claimsToBe !== undefined && client.claimsToBe === undefined) {
+        changes.push(remove(CLIENT_STAND_IN_KEYS + claimsToBe))
+      }
       return { conditions: [atRevision(found)], changes, result: client }
     })
     if (options.silent !== true) this.changes.emit(id)
@@ -423,9 +608,55 @@ export class ClientRegistry {
   }
 }
 
-function indexKeys({ facts }: ClientRecord): string[] {
+function indexKeys({ facts, key, offeredKey }: ClientRecord): string[] {
   const macs = facts.macs.map((mac) => CLIENT_MAC_KEYS + mac)
-  return facts.uuid === undefined ? macs : [...macs, CLIENT_UUID_KEYS + facts.uuid]
+  const keys = [key, offeredKey].flatMap((it) =>
+    it === undefined ? [] : [CLIENT_KEY_KEYS + it.fingerprint],
+  )
+  return facts.uuid === undefined
+    ? [...macs, ...keys]
+    : [...macs, CLIENT_UUID_KEYS + facts.uuid, ...keys]
+}
+
+/** What is seen of a machine when it comes. */
+interface Sight {
+  readonly facts: MachineFacts
+  readonly address: string
+  readonly key?: ProvenKey | undefined
+}
+
+/** Claims to be a client that has a key, and has not shown it. */
+function isImpostor(client: ClientRecord, key: ProvenKey | undefined): boolean {
+  if (client.key === undefined) return false
+  return key === undefined || client.key.fingerprint !== key.fingerprint
+}
+
+/** The key waits until somebody vouches for it. */
+function offer(
+  { key: bound, offeredKey }: ClientRecord,
+  { fingerprint, place }: ProvenKey,
+  nowMs: number,
+): Pick<ClientRecord, 'offeredKey'> {
+  if (bound?.fingerprint === fingerprint || offeredKey?.fingerprint === fingerprint) return {}
+  return { offeredKey: { fingerprint, place, sinceMs: nowMs } }
+}
+
+function vouchedFor(client: ClientRecord, fingerprint: string): ClientRecord {
+  if (client.key?.fingerprint === fingerprint) return client
+  const { offeredKey, claimsToBe: _, ...rest } = client
+  if (offeredKey?.fingerprint === fingerprint) return { ...rest, key: offeredKey }
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot vouch for the key ${fingerprint} of client "${client.hostname}": it shows ${offeredKey === undefined ? 'none' : 'another one'} by now`,
+  )
+}
+
+function assertTellable(facts: MachineFacts): void {
+  if (!isAnonymous(facts)) return
+  throw new BootwireError(
+    'MESSAGE_INVALID',
+    'Cannot tell which machine this is: it reports no MAC address and no UUID of its own',
+  )
 }
 
 function unchanged<Result>(result: Result): Attempt<Result> {

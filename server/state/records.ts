@@ -1,5 +1,6 @@
 /** What the database holds: one interface per kind of record, and the key each lies under. */
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
+import type { KeyPlace } from '#shared/identity/device-key.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import type { Hydration, RootLocation, Status, WriteCacheSettings } from '#shared/wire/messages.ts'
 
@@ -16,6 +17,12 @@ export const CLIENT_KEYS = 'client/'
 export const CLIENT_MAC_KEYS = 'client-mac/'
 export const CLIENT_UUID_KEYS = 'client-uuid/'
 export const CLIENT_HOSTNAME_KEYS = 'client-hostname/'
+/** `client-key/<fingerprint>`: the client that has proven this key, whether anybody vouches for it or not. */
+export const CLIENT_KEY_KEYS = 'client-key/'
+/** `client-stand-in/<id>`: the client that claims to be that one, and has not shown its key. */
+export const CLIENT_STAND_IN_KEYS = 'client-stand-in/'
+/** `revoked-key/<fingerprint>` */
+export const REVOKED_KEY_KEYS = 'revoked-key/'
 /** `client-unconfirmed/<id>`: the clients that no administrator has decided about yet. */
 export const CLIENT_UNCONFIRMED_KEYS = 'client-unconfirmed/'
 /** Number of the next host name given by pattern. */
@@ -35,6 +42,8 @@ export interface VDiskRecord {
   readonly nextNumber: number
   /** Where its clients keep what they write; what is absent is as by default. */
   readonly writeCache?: Partial<WriteCacheSettings>
+  /** Whom it is given to: absent for machines that prove who they are, and nobody else. */
+  readonly access?: 'anyone'
 }
 
 /** A version came into production. */
@@ -68,6 +77,23 @@ export interface KernelRecord {
   readonly release: string
 }
 
+/** A key that a machine has proven to have. */
+export interface DeviceKeyRecord {
+  /** SHA-256 of its SubjectPublicKeyInfo, base64url. */
+  readonly fingerprint: string
+  readonly place: KeyPlace
+  /** When it was vouched for, or first shown. */
+  readonly sinceMs: number
+}
+
+/** A key that counts no more. */
+export interface RevokedKeyRecord {
+  readonly clientId: string
+  readonly atMs: number
+  /** Whether a system that runs is cut off, too. */
+  readonly cut: boolean
+}
+
 export type ClientState = 'approved' | 'pending' | 'refused'
 
 export interface ClientRecord {
@@ -90,6 +116,12 @@ export interface ClientRecord {
   readonly keptVersions?: Readonly<Record<string, string>>
   /** Where it keeps what it writes; what is absent is as its vDisk has it. */
   readonly writeCache?: Partial<WriteCacheSettings>
+  /** By which it proves who it is: the administrator has vouched for it, or a policy. */
+  readonly key?: DeviceKeyRecord
+  /** One that it has, and nobody has vouched for. */
+  readonly offeredKey?: DeviceKeyRecord
+  /** The client that it claims to be; that one has a key, and this machine has not shown it. */
+  readonly claimsToBe?: string
 }
 
 export interface BootRecord {

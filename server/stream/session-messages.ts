@@ -16,8 +16,12 @@ import type {
 /** Longest text of an error message on the wire (messages.ts). */
 const TEXT_LENGTH_MAX = 1024
 
-/** What the administrator set for all clients. */
+/** What is the same for all clients. */
 export interface IdentitySettings {
+  /** Makes enrolment codes. */
+  readonly enrolSecret: Uint8Array
+  /** The vDisk that whoever comes is given. */
+  readonly vdiskForAnyone?: string | undefined
   readonly serverName: string
   readonly menuSeconds: number
 }
@@ -27,11 +31,15 @@ export interface IdentityFacts {
   /** `client.state`, unless a running root must go on whatever became of its client. */
   readonly state: ClientState
   readonly offers: readonly Offer[]
+  readonly withheld: number
+  readonly isAuthenticated: boolean
+  /** Shown while nobody has vouched for its key. */
+  readonly enrolCode?: string | undefined
   readonly nowMs: number
 }
 
 export function identityMessage(facts: IdentityFacts, settings: IdentitySettings): Identity {
-  const { client, state, nowMs } = facts
+  const { client, state, withheld, isAuthenticated, enrolCode, nowMs } = facts
   const offers = state === 'approved' ? [...facts.offers] : []
   const remembered = offers.find(({ vdisk }) => vdisk === client.lastChoice)
   const defaultVdisk = (remembered ?? offers[0])?.vdisk
@@ -46,6 +54,9 @@ export function identityMessage(facts: IdentityFacts, settings: IdentitySettings
     ...(defaultVdisk !== undefined && { defaultVdisk }),
     menuSeconds: settings.menuSeconds,
     serverTimeMs: nowMs,
+    ...(isAuthenticated && { isAuthenticated }),
+    ...(enrolCode !== undefined && { enrolCode }),
+    ...(state === 'approved' && withheld > 0 && { withheld }),
   }
 }
 

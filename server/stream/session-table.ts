@@ -5,6 +5,11 @@ import type { CloseCode } from './close-code.ts'
 export interface TableSession {
   readonly clientId: string
   readonly bootId: string
+  readonly isAuthenticated: boolean
+  /** Of the key that the machine has proven. */
+  readonly keyFingerprint: string | undefined
+  /** Shown by a machine whose key nobody has vouched for. */
+  readonly enrolCode: string | undefined
   /** True while the client waits for its identity to change. */
   readonly waiting: boolean
   /** Sends a new identity if it changed. */
@@ -24,6 +29,11 @@ export class SessionTable {
 
   get(clientId: string): TableSession | undefined {
     return this.#sessions.get(clientId)
+  }
+
+  /** The one whose machine shows this code. */
+  byEnrolCode(code: string): TableSession | undefined {
+    return [...this.#sessions.values()].find((session) => session.enrolCode === code)
   }
 
   /** Enters a session, and closes the one it replaces. */

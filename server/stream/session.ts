@@ -2,6 +2,7 @@
  * One connection of an agent, from its first frame to its last (PROTOCOL.md §3).
  *
  *     hello       nothing said yet; only `hello` is accepted
+ *     challenged  the machine has named its key, and is to prove it; only `proof` is accepted
  *     identified  the client knows who it is; it waits, or opens a vDisk
  *     open        objects are streamed
  *     closed      nothing is sent or accepted any more
@@ -10,10 +11,10 @@
  * objects are answered at once, they are accepted only in `open`. Whatever the peer does wrong ends in
  * `#fail`: an `error` message, a close code and a line in the log, never an exception.
  */
-
+import { randomBytes } from 'node:crypto'
 import type { Boot } from '#server/clients/boot.ts'
 import type { BootLog } from '#server/clients/boot-log.ts'
-import type { ClientRegistry } from '#server/clients/client-registry.ts'
+import type { ClientRegistry, ProvenKey } from '#server/clients/client-registry.ts'
 import { hydrationOf } from '#server/clients/hydration.ts'
 import { assertKeepable, writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { Log } from '#server/log.ts'
@@ -23,6 +24,15 @@ import type { Traces } from '#server/traces/traces.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import type { WriteStore } from '#server/write-cache/write-store.ts'
 import { BootwireError } from '#shared/errors.ts'
+import {
+  isProof,
+  type KeyPlace,
+  keyFingerprint,
+  NONCE_BYTES,
+  parseDeviceKey,
+  proofText,
+} from '#shared/identity/device-key.ts'
+import { enrolCode } from '#shared/identity/enrol-code.ts'
 import { invariant } from '#shared/invariant.ts'
 import { decodeAgentMessage, encodeMessage } from '#shared/wire/codec.ts'
 import { FRAME_CONTROL } from '#shared/wire/frame.ts'
@@ -44,7 +54,7 @@ import {
 import type { SessionTable, TableSession } from './session-table.ts'
 import type { SlabPool } from './slab-pool.ts'
 import type { UnreadableObjects } from './unreadable-objects.ts'
-import { offersFor, permittedVersion, vdiskGone } from './vdisk-access.ts'
+import { offersFor, permittedVersion, type Trust, vdiskGone } from './vdisk-access.ts'
 import { WriteLane, writeMapFrames } from './write-lane.ts'
 
 /**
@@ -68,12 +78,14 @@ export interface SessionSocket {
   send(messages: Uint8Array, sent: () => void): void
   close(code: number, reason: string): void
   readonly bufferedBytes: number
+  /** BINDING_BYTES that only the two ends of this TLS connection know. */
+  readonly binding: () => Uint8Array
 }
 
 export interface SessionServices {
   readonly registry: Pick<
     ClientRegistry,
-    'identify' | 'get' | 'isConfirmed' | 'rememberChoice' | 'keepVersion'
+    'admit' | 'get' | 'isConfirmed' | 'rememberChoice' | 'keepVersion'
   >
   readonly catalog: Pick<VDiskCatalog, 'version' | 'tryGet'>
   readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
@@ -89,11 +101,23 @@ export interface SessionServices {
   readonly log: Log
 }
 
-export type SessionState = 'hello' | 'identified' | 'open' | 'closed'
+export type SessionState = 'hello' | 'challenged' | 'identified' | 'open' | 'closed'
+
+/** A machine that has named its key. */
+interface Challenge {
+  readonly hello: Hello
+  readonly spki: Uint8Array
+  readonly place: KeyPlace
+  /** What is to be signed. */
+  readonly text: Uint8Array
+}
 
 /** What a session knows once the agent said hello. */
 interface Identified {
   readonly clientId: string
+  readonly isAuthenticated: boolean
+  /** Of the key that it has proven. */
+  readonly fingerprint: string | undefined
   readonly boot: Boot
   /** Server time at which the client's kernel started, to place its uptimes in time. */
   readonly kernelStartedAtMs: number
@@ -108,6 +132,7 @@ export class Session implements TableSession {
   readonly #services: SessionServices
   #log: Log
   #state: SessionState = 'hello'
+  #challenge: Challenge | undefined
   #identified: Identified | undefined
   #lastIdentity = ''
   #stream: OpenStream | undefined
@@ -134,8 +159,31 @@ export class Session implements TableSession {
     return this.#known().boot.record.bootId
   }
 
+  /** Whether the machine has proven to be its client. */
+  get isAuthenticated(): boolean {
+    return this.#identified?.isAuthenticated === true
+  }
+
+  /** Of the key that the machine has proven, if it has one. */
+  get keyFingerprint(): string | undefined {
+    return this.#identified?.fingerprint
+  }
+
+  /** What its screen shows while nobody has vouched for its key. */
+  get enrolCode(): string | undefined {
+    const identified = this.#identified
+    if (identified?.fingerprint === undefined || identified.isAuthenticated) return undefined
+    const { enrolSecret } = this.#services.settings
+    return enrolCode(enrolSecret, identified.fingerprint, this.bootId)
+  }
+
   get waiting(): boolean {
     return this.#state === 'identified'
+  }
+
+  get #trust(): Trust {
+    const { vdiskForAnyone } = this.#services.settings
+    return { isAuthenticated: this.isAuthenticated, vdiskForAnyone }
   }
 
   /** Takes one websocket message. */
@@ -176,13 +224,13 @@ export class Session implements TableSession {
   }
 
   #take(frame: Uint8Array): void {
-    if (frame[0] === FRAME_CONTROL) return this.#enqueueMessage(decodeAgentMessage(frame))
+    if (frame[0] === FRAME_CONTROL) return this.#enqueueMessage(decodeAgentMessage(frame), frame)
     if (this.#stream !== undefined) return this.#stream.take(frame)
     if (frame[0] === undefined) throw invalid('it begins with nothing')
     throw invalid(`a frame of type ${frame[0]} came before a vDisk is open`)
   }
 
-  #enqueueMessage(message: AgentMessage): void {
+  #enqueueMessage(message: AgentMessage, frame: Uint8Array): void {
     if (this.#messagesWaiting >= MESSAGES_WAITING_MAX) {
       throw new BootwireError(
         'LIMIT_EXCEEDED',
@@ -190,15 +238,29 @@ export class Session implements TableSession {
       )
     }
     this.#messagesWaiting += 1
+    // What is to be signed is all of it.
+    const challenge = message.kind === 'hello' ? this.#challengeFor(message, frame) : undefined
     this.#work.add(() => {
       this.#messagesWaiting -= 1
-      return this.#handle(message)
+      return this.#handle(message, challenge)
     })
   }
 
-  #handle(message: AgentMessage): Promise<void> | void {
+  #challengeFor(hello: Hello, frame: Uint8Array): (Challenge & { nonce: Buffer }) | undefined {
+    if (hello.key === undefined) return undefined
+    const nonce = randomBytes(NONCE_BYTES)
+    const text = proofText({ binding: this.#socket.binding(), hello: frame, nonce })
+    const spki = Buffer.from(hello.key.spki, 'base64')
+    return { hello, spki, place: hello.key.place, text, nonce }
+  }
+
+  #handle(
+    message: AgentMessage,
+    challenge: (Challenge & { nonce: Buffer }) | undefined,
+  ): Promise<void> | void {
     if (this.#state === 'closed') return
-    if (message.kind === 'hello') return this.#hello(message)
+    if (message.kind === 'hello') return this.#hello(message, challenge)
+    if (message.kind === 'proof') return this.#proof(message.signature)
     const { boot, kernelStartedAtMs } = this.#greeted(message.kind)
     const nowMs = this.#services.now()
     switch (message.kind) {
@@ -225,7 +287,10 @@ export class Session implements TableSession {
     }
   }
 
-  async #hello(hello: Hello): Promise<void> {
+  async #hello(
+    hello: Hello,
+    challenge: (Challenge & { nonce: Buffer }) | undefined,
+  ): Promise<void> {
     if (this.#state !== 'hello') throw invalid('hello was said already')
     if (!ACCEPTED_PROTOCOLS.includes(hello.protocol)) {
       throw new BootwireError(
@@ -233,11 +298,43 @@ export class Session implements TableSession {
         `Cannot talk to agent ${hello.agentVersion}: it speaks protocol ${hello.protocol}, this server ${ACCEPTED_PROTOCOLS.join(', ')}`,
       )
     }
+    if (challenge === undefined) return await this.#admit(hello, undefined)
+    parseDeviceKey(challenge.spki)
+    this.#challenge = challenge
+    this.#state = 'challenged'
+    this.#send({ kind: 'challenge', nonce: challenge.nonce.toString('base64') })
+  }
+
+  async #proof(signature: string): Promise<void> {
+    const challenge = this.#challenge
+    if (this.#state !== 'challenged' || challenge === undefined) {
+      throw invalid('a proof came that nobody had asked for')
+    }
+    this.#challenge = undefined
+    const { hello, spki, place, text } = challenge
+    if (!isProof(spki, Buffer.from(signature, 'base64'), text)) {
+      throw new BootwireError(
+        'PROOF_INVALID',
+        'Cannot admit this machine: it has not proven that it has the key it named',
+      )
+    }
+    await this.#admit(hello, { fingerprint: keyFingerprint(spki), place })
+  }
+
+  async #admit(hello: Hello, key: ProvenKey | undefined): Promise<void> {
     const { registry, boots, sessions, now } = this.#services
     const kernelStartedAtMs = now() - hello.uptimeSeconds * 1000
-    const client = await registry.identify(hello.facts, this.#address)
+    const admitted = await registry.admit(hello.facts, this.#address, key, hello.joinToken)
+    const { client, isAuthenticated, revoked } = admitted
     const boot = await boots.resume(client.id, hello.bootId, kernelStartedAtMs)
     const resumes = boot.record.versionId !== undefined
+    if (revoked !== undefined && (revoked.cut || !resumes)) {
+      if (!boot.attached) await boots.end(boot, 'lost')
+      throw new BootwireError(
+        'KEY_REVOKED',
+        `Cannot admit client "${client.hostname}": its key was revoked`,
+      )
+    }
     if (this.#isClosed()) {
       if (!boot.attached) await boots.end(boot, 'lost')
       return
@@ -246,9 +343,18 @@ export class Session implements TableSession {
     if (boot.attached) boot.reconnected()
     boot.attached = true
     const model = hardwareModel(hello.facts)
-    this.#identified = { clientId: client.id, boot, kernelStartedAtMs, resumes, model }
+    this.#identified = {
+      clientId: client.id,
+      isAuthenticated,
+      fingerprint: key?.fingerprint,
+      boot,
+      kernelStartedAtMs,
+      resumes,
+      model,
+    }
     this.#log = this.#log.child({ client: client.hostname, bootId: hello.bootId })
-    this.#log.info({ state: client.state, kernel: hello.kernelRelease, resumes }, 'session')
+    const { state } = client
+    this.#log.info({ state, isAuthenticated, kernel: hello.kernelRelease, resumes }, 'session')
     this.#state = 'identified'
     sessions.enter(this)
     await this.#sendIdentity()
@@ -262,9 +368,11 @@ export class Session implements TableSession {
       return this.#close(CLOSE_CODE.serviceRestart, 'this client was removed; say hello again')
     }
     const state = resumes ? 'approved' : client.state
-    const offers = await offersFor(client, this.#services.catalog)
+    const { isAuthenticated, enrolCode } = this
+    const offers = await offersFor(client, this.#trust, this.#services.catalog)
     const nowMs = this.#services.now()
-    const identity = identityMessage({ client, state, offers, nowMs }, this.#services.settings)
+    const facts = { client, state, ...offers, isAuthenticated, enrolCode, nowMs }
+    const identity = identityMessage(facts, this.#services.settings)
     // Time passes, and that is no news.
     const news = JSON.stringify({ ...identity, serverTimeMs: 0 })
     if (this.#isClosed() || news === this.#lastIdentity) return
@@ -281,7 +389,8 @@ export class Session implements TableSession {
     try {
       const client = await registry.get(clientId)
       const request = { vdisk, versionId }
-      const version = await permittedVersion(request, client, boot.record, catalog)
+      const who = { client, trust: this.#trust }
+      const version = await permittedVersion(request, who, boot.record, catalog)
       const writeCache = writeCacheOf(client, (await catalog.tryGet(vdisk))?.record)
       assertKeepable(writeCache)
       await this.#openStream(

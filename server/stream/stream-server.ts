@@ -5,9 +5,11 @@
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { type RawData, type ServerOptions, WebSocket, WebSocketServer } from 'ws'
 import { peerAddress } from '#server/peer-address.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { BINDING_BYTES, BINDING_LABEL } from '#shared/identity/device-key.ts'
 import { invariant } from '#shared/invariant.ts'
 import {
   AGENT_PATH,
@@ -169,7 +171,7 @@ export class StreamServer {
     const { helloTimeoutMs, pingIntervalMs, silenceTimeoutMs } = this.#limits
     const silentMs = nowMs - lastHeardMs
     if (silentMs >= silenceTimeoutMs) return socket.terminate()
-    if (session.state === 'hello' && nowMs - openedMs >= helloTimeoutMs) {
+    if (isUnknown(session) && nowMs - openedMs >= helloTimeoutMs) {
       const seconds = helloTimeoutMs / 1000
       session.reject(
         new BootwireError('MESSAGE_INVALID', `Cannot wait longer: no hello came in ${seconds} s`),
@@ -198,8 +200,19 @@ function sessionSocket(websocket: WebSocket, stream: Duplex): SessionSocket {
     get bufferedBytes() {
       return writer.bufferedBytes
     },
+    binding: () => {
+      invariant(stream instanceof TLSSocket, 'agents come over TLS')
+      return stream.exportKeyingMaterial(BINDING_BYTES, BINDING_LABEL, NO_CONTEXT)
+    },
   }
 }
+
+function isUnknown({ state }: Session): boolean {
+  return state === 'hello' || state === 'challenged'
+}
+
+/** RFC 8446 §7.5: none, and an empty one, are the same. */
+const NO_CONTEXT = Buffer.alloc(0)
 
 /** With the default `binaryType`, ws gives one Buffer per message. */
 function bytesOf(data: RawData): Uint8Array {

@@ -3,7 +3,7 @@
  * folder, made at first start. Clients trust the key by its pin, never the certificate's names or
  * dates (PROTOCOL.md §1), so the certificate only wraps the key.
  */
-import { createHash, createPrivateKey, createPublicKey } from 'node:crypto'
+import { createHash, createHmac, createPrivateKey, createPublicKey } from 'node:crypto'
 import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generate } from 'selfsigned'
@@ -30,6 +30,11 @@ export async function ensureServerKey(stateFolder: string): Promise<ServerKey> {
   if (keyPem === undefined) return await createServerKey(keyPath, certPath)
   if (certPem === undefined) throw unreadable(certPath, 'it is missing beside its key')
   return { keyPem, certPem, pin: checkedPin(keyPem, certPem, certPath) }
+}
+
+/** What only this server knows, for codes that machines show. */
+export function enrolSecret({ keyPem }: ServerKey): Buffer {
+  return createHmac('sha256', keyPem).update('bootwire enrolment codes').digest()
 }
 
 async function createServerKey(keyPath: string, certPath: string): Promise<ServerKey> {

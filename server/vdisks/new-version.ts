@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { VDiskRecord, VersionRecord } from '#server/state/records.ts'
 import { withProduction } from './production-history.ts'
-import type { NewVersion, VDisk } from './vdisk.ts'
+import { type NewVersion, type VDisk, withAccess } from './vdisk.ts'
 
 /**
  * `created`: a new vDisk. `added`: the next version. `unchanged`: the same image is a version already.
@@ -27,7 +27,8 @@ export function placeVersion(
   const { versionId } = imported.committed
   const known = vdisk.versions.find((version) => version.versionId === versionId)
   const before = vdisk.record
-  const titled = imported.title === undefined ? before : { ...before, title: imported.title }
+  const named = imported.title === undefined ? before : { ...before, title: imported.title }
+  const titled = imported.access === undefined ? named : withAccess(named, imported.access)
   const version = known === undefined ? next(vdisk, imported, nowMs) : again(known, imported)
   const numbered = known === undefined ? { ...titled, nextNumber: version.number + 1 } : titled
   const record =
@@ -55,6 +56,7 @@ function created(imported: NewVersion, nowMs: number): PlacedVersion {
     productionVersionId: versionId,
     history,
     nextNumber: number + 1,
+    ...(imported.access === 'anyone' && { access: 'anyone' }),
   }
   return { record, version, outcome: 'created', changed: true }
 }

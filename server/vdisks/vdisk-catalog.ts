@@ -27,7 +27,7 @@ import { assertVDiskName } from '#shared/names.ts'
 import { GarbageCollector } from './garbage-collector.ts'
 import { type ImportOutcome, placeVersion } from './new-version.ts'
 import { rollbackTarget, withProduction } from './production-history.ts'
-import type { NewVersion, VDisk } from './vdisk.ts'
+import { type NewVersion, type VDisk, type VDiskAccess, withAccess } from './vdisk.ts'
 import { selectVersion } from './version-selector.ts'
 
 export interface RegisteredVersion extends VDisk {
@@ -210,11 +210,22 @@ export class VDiskCatalog {
    * Sets where its clients keep what they write; what is not said stays.
    * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
    */
-  async setWriteCache(name: string, wish: WriteCacheWish): Promise<VDisk> {
+  setWriteCache(name: string, wish: WriteCacheWish): Promise<VDisk> {
+    return this.#changeRecord(name, ({ writeCache, ...rest }) => ({
+      ...rest,
+      ...withWriteCache(writeCache, wish),
+    }))
+  }
+
+  /** Says whom it is given to. @throws {BootwireError} NOT_FOUND */
+  setAccess(name: string, access: VDiskAccess): Promise<VDisk> {
+    return this.#changeRecord(name, (record) => withAccess(record, access))
+  }
+
+  async #changeRecord(name: string, change: (record: VDiskRecord) => VDiskRecord): Promise<VDisk> {
     const changed = await transactUntilWritten(this.#store, async () => {
       const { condition, record, versions } = await this.#require(name)
-      const { writeCache, ...rest } = record
-      const after = { ...rest, ...withWriteCache(writeCache, wish) }
+      const after = change(record)
       return {
         conditions: [condition],
         changes: [put(VDISK_KEYS + name, after)],

@@ -3,6 +3,16 @@ import type { KernelRecord, VDiskRecord, VersionRecord } from '#server/state/rec
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
 
+/** Whom a vDisk is given to: to anyone, or to machines that prove by a key who they are. */
+export type VDiskAccess = 'anyone' | 'authenticated'
+
+export function withAccess(
+  { access: _, ...record }: VDiskRecord,
+  access: VDiskAccess,
+): VDiskRecord {
+  return access === 'anyone' ? { ...record, access } : record
+}
+
 /** A vDisk with its versions, newest first. */
 export interface VDisk {
   readonly record: VDiskRecord
@@ -18,6 +28,8 @@ export interface NewVersion {
   readonly root: RootLocation
   readonly osName: string
   readonly kernel?: KernelRecord
+  /** Whom the vDisk is given to; absent to leave it, for a new one machines that prove who they are. */
+  readonly access?: VDiskAccess
   /** The next boots get it, also when it is not the first version. */
   readonly promote?: boolean
 }

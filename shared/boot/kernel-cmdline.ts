@@ -15,6 +15,8 @@ export interface BootParameters {
   readonly bootId?: string
   /** Set across kexec: the vDisk that was chosen already, so that nobody is asked twice. */
   readonly vdisk?: string
+  /** What a technician's stick brings along: admits this machine. */
+  readonly joinToken?: string
   /** Bytes of the agent's RAM tier. */
   readonly ramCacheBytes?: number
   /** Bytes a day that may be written to the cache on the client's disk; 0 for none. */
@@ -27,6 +29,7 @@ export interface ServerAddress {
 }
 
 const PIN = /^[A-Za-z0-9_-]{43}$/
+const JOIN_TOKEN = /^bwj_[A-Za-z0-9_-]{43}$/
 const BYTES = /^[0-9]{1,15}$/
 const ID = /^[0-9a-f]{8,64}$/
 
@@ -38,6 +41,7 @@ export function renderBootParameters(parameters: BootParameters): string {
   if (parameters.kernelId !== undefined) words.push(`bootwire.kernel=${parameters.kernelId}`)
   if (parameters.bootId !== undefined) words.push(`bootwire.boot=${parameters.bootId}`)
   if (parameters.vdisk !== undefined) words.push(`bootwire.vdisk=${parameters.vdisk}`)
+  if (parameters.joinToken !== undefined) words.push(`bootwire.join=${parameters.joinToken}`)
   if (parameters.ramCacheBytes !== undefined) {
     words.push(`bootwire.ram-cache=${parameters.ramCacheBytes}`)
   }
@@ -57,6 +61,7 @@ export function parseBootParameters(cmdline: string): BootParameters {
   const kernelId = optional(values, 'bootwire.kernel', ID, 'a hash in hex')
   const bootId = optional(values, 'bootwire.boot', ID, 'an id in hex')
   const vdisk = values.get('bootwire.vdisk')
+  const joinToken = optional(values, 'bootwire.join', JOIN_TOKEN, 'a join token')
   const ramCache = optional(values, 'bootwire.ram-cache', BYTES, 'a number of bytes')
   const cacheBudget = optional(values, 'bootwire.cache-budget', BYTES, 'a number of bytes')
   return {
@@ -70,6 +75,7 @@ export function parseBootParameters(cmdline: string): BootParameters {
     ...(kernelId !== undefined && { kernelId }),
     ...(bootId !== undefined && { bootId }),
     ...(vdisk !== undefined && { vdisk }),
+    ...(joinToken !== undefined && { joinToken }),
     ...(ramCache !== undefined && { ramCacheBytes: Number(ramCache) }),
     ...(cacheBudget !== undefined && { cacheBudgetBytes: Number(cacheBudget) }),
   }

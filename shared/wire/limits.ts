@@ -73,3 +73,6 @@ export const MACS_MAX = 32
 
 /** vDisks one client may be assigned: a menu a person can read. */
 export const ASSIGNMENTS_MAX = 64
+
+/** 256 bits in base64url, and what says what they are. */
+export const JOIN_TOKEN_LENGTH_MAX = 64

@@ -4,10 +4,21 @@
  */
 import * as v from 'valibot'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
+import {
+  DEVICE_KEY_BYTES_MAX,
+  DEVICE_SIGNATURE_BYTES,
+  KEY_PLACES,
+  NONCE_BYTES,
+} from '#shared/identity/device-key.ts'
 import { machineFactsSchema } from '#shared/identity/machine-facts.ts'
 import { ROOT_RECORD_BYTES } from '#shared/manifest/version-root.ts'
 import { isHostName } from '#shared/names.ts'
-import { ASSIGNMENTS_MAX, FIRST_PUSH_BYTES_MAX, NAME_LENGTH_MAX } from './limits.ts'
+import {
+  ASSIGNMENTS_MAX,
+  FIRST_PUSH_BYTES_MAX,
+  JOIN_TOKEN_LENGTH_MAX,
+  NAME_LENGTH_MAX,
+} from './limits.ts'
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
 const text = v.pipe(v.string(), v.maxLength(1024))
@@ -76,6 +87,22 @@ export const helloSchema = v.object({
   kernelRelease: v.pipe(v.string(), v.maxLength(128)),
   /** Seconds since the kernel started, so that the server can place the agent's phases in time. */
   uptimeSeconds: seconds,
+  /** The machine's own key; absent when it has no place to keep one. Answered by `challenge`. */
+  key: v.optional(
+    v.object({
+      /** SubjectPublicKeyInfo. */
+      spki: base64(DEVICE_KEY_BYTES_MAX),
+      place: v.picklist(KEY_PLACES),
+    }),
+  ),
+  /** What a technician brought along: admits this machine. */
+  joinToken: v.optional(v.pipe(v.string(), v.maxLength(JOIN_TOKEN_LENGTH_MAX))),
+})
+
+/** Proves that the machine has the key it named, on this connection. */
+export const proofSchema = v.object({
+  kind: v.literal('proof'),
+  signature: base64(DEVICE_SIGNATURE_BYTES),
 })
 
 /** Asks for the vDisk the person (or the countdown) chose. Answered by `opened` or `error`. */
@@ -160,6 +187,7 @@ export const byeSchema = v.object({
 
 export const agentMessageSchema = v.variant('kind', [
   helloSchema,
+  proofSchema,
   openSchema,
   phaseSchema,
   statusSchema,
@@ -172,6 +200,12 @@ export type Open = v.InferOutput<typeof openSchema>
 export type Status = v.InferOutput<typeof statusSchema>
 
 // Server to agent ------------------------------------------------------------------------------
+
+/** Answer to a `hello` with a key: what the proof is to be about. */
+export const challengeSchema = v.object({
+  kind: v.literal('challenge'),
+  nonce: base64(NONCE_BYTES),
+})
 
 /** One line of the boot menu. */
 export const offerSchema = v.object({
@@ -201,6 +235,12 @@ export const identitySchema = v.object({
   menuSeconds: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3600)),
   /** Milliseconds since 1970, for clients whose clock is years off. */
   serverTimeMs: count,
+  /** Whether the machine has proven by its key that it is this client. */
+  isAuthenticated: v.optional(v.boolean()),
+  /** To be compared by the administrator, while nobody has vouched for the machine's key. */
+  enrolCode: v.optional(v.pipe(v.string(), v.maxLength(16))),
+  /** vDisks of its assignments that only machines with a proven key get. */
+  withheld: v.optional(count),
 })
 export type Identity = v.InferOutput<typeof identitySchema>
 
@@ -250,6 +290,7 @@ export const errorSchema = v.object({
 export const hydrateSchema = v.object({ kind: v.literal('hydrate'), hydration: hydrationSchema })
 
 export const serverMessageSchema = v.variant('kind', [
+  challengeSchema,
   identitySchema,
   openedSchema,
   hydrateSchema,

@@ -55,7 +55,7 @@ async function serve(): Promise<void> {
   })
   const stream = new StreamServer({
     ...core,
-    settings: { serverName: 'bench', menuSeconds: 0 },
+    settings: { serverName: 'bench', menuSeconds: 0, enrolSecret: Buffer.alloc(32) },
     now: Date.now,
     log: silentLog(),
   })

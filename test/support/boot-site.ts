@@ -115,7 +115,15 @@ export class BootSite implements AsyncDisposable {
   }
 
   async importImage(image: string, name: string): Promise<VDiskView> {
-    const { status, stderr } = await this.server.run('vdisk', 'import', image, '--name', name)
+    const { status, stderr } = await this.server.run(
+      'vdisk',
+      'import',
+      image,
+      '--name',
+      name,
+      '--access',
+      'anyone',
+    )
     if (status !== 0) throw new Error(stderr)
     return await this.server.json<VDiskView>('vdisk', 'show', name)
   }

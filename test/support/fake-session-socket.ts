@@ -2,6 +2,7 @@
 
 import { FrameParser } from '#agent/session/websocket-frame.ts'
 import type { SessionSocket } from '#server/stream/session.ts'
+import { BINDING_BYTES } from '#shared/identity/device-key.ts'
 import { decodeServerMessage } from '#shared/wire/codec.ts'
 import {
   type BootListEntry,
@@ -24,6 +25,9 @@ export type SentByServer =
   | { readonly bootList: readonly BootListEntry[] }
   | { readonly closed: { readonly code: number; readonly reason: string } }
 
+/** What only the two ends of a connection know. */
+export const FAKE_BINDING: Uint8Array = Buffer.alloc(BINDING_BYTES, 7)
+
 export class FakeSessionSocket implements SessionSocket {
   bufferedBytes = 0
   /** Bytes of all that was sent. */
@@ -36,6 +40,10 @@ export class FakeSessionSocket implements SessionSocket {
   readonly #inbox: SentByServer[] = []
   readonly #waiting: ((item: SentByServer) => void)[] = []
   readonly #parser = new FrameParser(MESSAGE_BYTES_MAX, (_, frame) => this.#receive(frame))
+
+  binding(): Uint8Array {
+    return FAKE_BINDING
+  }
 
   send(messages: Uint8Array, sent: () => void): void {
     this.sentBytes += messages.length

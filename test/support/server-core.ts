@@ -61,6 +61,7 @@ export function createTestCore(
       committed,
       root: { partition: 1, fsType: 'ext4', options: '' },
       osName: 'Test 1',
+      access: 'anyone',
       ...(kernel !== undefined && { kernel }),
     })
     return committed.versionId

@@ -5,7 +5,7 @@ import { WebSocket } from 'ws'
 import { closeServer, createAgentServer } from '#server/http-servers.ts'
 import { silentLog } from '#server/log.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from '#server/stream/stream-server.ts'
-import { ensureServerKey, type ServerKey } from '#server/tls/server-key.ts'
+import { enrolSecret, ensureServerKey, type ServerKey } from '#server/tls/server-key.ts'
 import { decodeServerMessage, encodeMessage } from '#shared/wire/codec.ts'
 import { FRAME_CONTROL } from '#shared/wire/frame.ts'
 import { AGENT_PATH } from '#shared/wire/limits.ts'
@@ -36,7 +36,7 @@ export async function startStream(options: StreamFixtureOptions = {}): Promise<S
   const stream = new StreamServer(
     {
       ...core,
-      settings: { serverName: 'server', menuSeconds: 10 },
+      settings: { serverName: 'server', menuSeconds: 10, enrolSecret: enrolSecret(key) },
       now: Date.now,
       log: silentLog(),
     },

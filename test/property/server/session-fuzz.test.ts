@@ -50,7 +50,7 @@ async function createSession(greeted: boolean) {
   const socket = new FakeSessionSocket()
   const session = new Session(socket, '192.0.2.1', {
     ...core,
-    settings: { serverName: 'server', menuSeconds: 10 },
+    settings: { serverName: 'server', menuSeconds: 10, enrolSecret: Buffer.alloc(32) },
     now: () => core.clock.nowMs,
     log: silentLog(),
   })

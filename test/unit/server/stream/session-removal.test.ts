@@ -14,7 +14,7 @@ async function createClient() {
   const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'os' } })
   const versionId = await core.addVDisk('os', imageOf('old'))
   const socket = new FakeSessionSocket()
-  const settings = { serverName: 'server', menuSeconds: 10 }
+  const settings = { serverName: 'server', menuSeconds: 10, enrolSecret: Buffer.alloc(32) }
   const now = () => core.clock.nowMs
   const session = new Session(socket, '192.0.2.1', { ...core, settings, now, log: silentLog() })
   const say = (message: AgentMessage) => session.receive(encodeMessage(message))

@@ -36,7 +36,7 @@ class Agent {
   constructor(core: TestCore, log = silentLog()) {
     this.session = new Session(this.socket, ADDRESS, {
       ...core,
-      settings: { serverName: 'server', menuSeconds: 10 },
+      settings: { serverName: 'server', menuSeconds: 10, enrolSecret: Buffer.alloc(32) },
       now: () => core.clock.nowMs,
       log,
     })

@@ -7,7 +7,7 @@ import { AGENT_MESSAGES, SERVER_MESSAGES } from './wire-vectors.ts'
 /** Encodes what the types would not allow, as a peer of another make might. */
 function refuses(message: unknown, path: string): void {
   const frame = encodeMessage(message as AgentMessage | ServerMessage)
-  const kinds = ['identity', 'opened', 'hydrate', 'error']
+  const kinds = ['challenge', 'identity', 'opened', 'hydrate', 'error']
   const isServers = kinds.includes((message as { readonly kind: string }).kind)
   assert.throws(() => (isServers ? decodeServerMessage : decodeAgentMessage)(frame), {
     code: 'MESSAGE_INVALID',
