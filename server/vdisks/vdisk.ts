@@ -6,11 +6,9 @@ import type { RootLocation } from '#shared/wire/messages.ts'
 /** Whom a vDisk is given to: to anyone, or to machines that prove by a key who they are. */
 export type VDiskAccess = 'anyone' | 'authenticated'
 
-export function withAccess(
-  { access: _, ...record }: VDiskRecord,
-  access: VDiskAccess,
-): VDiskRecord {
-  return access === 'anyone' ? { ...record, access } : record
+export function withAccess(record: VDiskRecord, access: VDiskAccess): VDiskRecord {
+  const { access: _, ...rest } = record
+  return access === 'anyone' ? { ...rest, access } : rest
 }
 
 /** A vDisk with its versions, newest first. */
