@@ -1,6 +1,7 @@
 /** The parts that know clients, vDisks and sessions, wired to each other; nothing listens yet. */
 import { BootLog } from './clients/boot-log.ts'
 import { ClientRegistry } from './clients/client-registry.ts'
+import { JoinGrants } from './clients/join-grants.ts'
 import type { UnknownPolicy } from './clients/unknown-policy.ts'
 import { versionUsers } from './clients/version-users.ts'
 import type { Log } from './log.ts'
@@ -18,6 +19,7 @@ import { WriteStore } from './write-cache/write-store.ts'
 
 export interface Core {
   readonly registry: ClientRegistry
+  readonly grants: JoinGrants
   readonly catalog: VDiskCatalog
   readonly boots: BootLog
   readonly sessions: SessionTable
@@ -50,8 +52,10 @@ export function createCore(options: CoreOptions): Core {
   const versions = new OpenVersions(chunkStore, (error) => {
     log.error({ err: error }, 'cannot close a version')
   })
+  const grants = new JoinGrants(store, now)
   const registry = new ClientRegistry({
     store,
+    grants,
     policy: unknownClients,
     hostnamePattern,
     isRunning: (clientId) => sessions.get(clientId) !== undefined,
@@ -89,6 +93,7 @@ export function createCore(options: CoreOptions): Core {
   catalog.changes.subscribe(() => sessions.refreshWaiting())
   return {
     registry,
+    grants,
     catalog,
     boots,
     sessions,

@@ -38,6 +38,24 @@ export function parseSize(text: string): number {
   )
 }
 
+const DURATION_MS: Readonly<Record<string, number>> = {
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+}
+
+/** `90s`, `30m`, `24h`, `7d` → milliseconds. */
+export function parseDuration(text: string): number {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?) *([smhd])$/i.exec(text.trim()) ?? []
+  const ms = Math.round(Number(amount) * (DURATION_MS[unit?.toLowerCase() ?? '?'] ?? 0))
+  if (ms >= 1 && Number.isSafeInteger(ms)) return ms
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot use "${text}" as a time: expected something like 30m, 24h or 7d`,
+  )
+}
+
 function isBits(kind: string | undefined): boolean {
   return kind?.toLowerCase() === 'bit'
 }

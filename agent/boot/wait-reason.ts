@@ -36,6 +36,7 @@ function reasonOf({
   hostname,
   offers,
   enrolCode,
+  note,
   withheld = 0,
 }: Identity): Reason | undefined {
   if (state === 'refused') {
@@ -43,7 +44,12 @@ function reasonOf({
   }
   if (state === 'pending') {
     return {
-      matter: new BootwireError('CLIENT_PENDING', 'This machine waits to be approved'),
+      matter: new BootwireError(
+        'CLIENT_PENDING',
+        note === undefined
+          ? 'This machine waits to be approved'
+          : `This machine waits to be approved. ${note}`,
+      ),
       advice: enrolCode === undefined ? onServer('approve', hostname) : comparing(enrolCode),
     }
   }

@@ -4,6 +4,7 @@ import type {
   BootRecord,
   ClientRecord,
   ClientState,
+  JoinGrantRecord,
   VDiskRecord,
   VersionRecord,
 } from '#server/state/records.ts'
@@ -82,6 +83,17 @@ export const approveRequestSchema = v.object({
   /** Vouch for the key it shows without comparing a code. */
   trustKey: v.optional(v.boolean(), false),
 })
+export const joinRequestSchema = v.object({
+  /** Absent for a token. */
+  subnet: v.optional(v.pipe(v.string(), v.maxLength(64))),
+  /** Machines at most; absent for any number. */
+  uses: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1_000_000))),
+  /** How long from now. */
+  seconds: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  vdisks: v.optional(vdisks, []),
+})
+export type JoinRequest = v.InferInput<typeof joinRequestSchema>
+
 export const revokeRequestSchema = v.object({
   /** Also what runs right now. */
   cut: v.optional(v.boolean(), false),
@@ -97,6 +109,14 @@ export const assignRequestSchema = v.object({
 })
 export const unassignRequestSchema = v.object({ vdisks: v.pipe(vdisks, v.minLength(1)) })
 export const renameRequestSchema = v.object({ hostname: v.string() })
+
+export type JoinView = JoinGrantRecord & { readonly isOver: boolean }
+
+/** The token is told this once. */
+export interface JoinCreated {
+  readonly grant: JoinView
+  readonly token?: string
+}
 
 export interface VersionView extends VersionRecord {
   readonly isInProduction: boolean

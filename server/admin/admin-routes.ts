@@ -6,6 +6,7 @@ import type { ClientState } from '#server/state/records.ts'
 import { VERSION } from '#server/version.ts'
 import type { StatusView } from './admin-api.ts'
 import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
+import { type JoinRoutesServices, joinRoutes } from './join-routes.ts'
 import type { Route } from './router.ts'
 import { type StoreRoutesServices, storeRoutes } from './store-routes.ts'
 import { type VDiskRoutesServices, vdiskRoutes } from './vdisk-routes.ts'
@@ -23,7 +24,8 @@ export interface ServerFacts {
 export type AdminServices = ClientRoutesServices &
   VDiskRoutesServices &
   VersionRoutesServices &
-  StoreRoutesServices & { readonly server: ServerFacts }
+  StoreRoutesServices &
+  JoinRoutesServices & { readonly server: ServerFacts }
 
 export function createAdminRoutes(services: AdminServices): Route[] {
   return [
@@ -32,6 +34,7 @@ export function createAdminRoutes(services: AdminServices): Route[] {
     ...versionRoutes(services),
     ...storeRoutes(services),
     ...clientRoutes(services),
+    ...joinRoutes(services),
   ]
 }
 

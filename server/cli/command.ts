@@ -89,6 +89,10 @@ export function answer<Result>(
 }
 
 /** Path of a client or vDisk below a collection, whatever characters its name has. */
-export function itemPath(collection: 'clients' | 'vdisks', name: string, rest = ''): string {
+export function itemPath(
+  collection: 'clients' | 'join' | 'vdisks',
+  name: string,
+  rest = '',
+): string {
   return `/${collection}/${encodeURIComponent(name)}${rest}`
 }

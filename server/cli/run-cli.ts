@@ -5,6 +5,7 @@ import { BootwireError, describeError } from '#shared/errors.ts'
 import { clientCommands } from './client-commands.ts'
 import { BadOutcome, Canceled, STDIO, UsageError, withCommonOptions } from './command.ts'
 import { COMPLETION_FLAG, completeNames } from './completion.ts'
+import { joinCommands } from './join-commands.ts'
 import { bootsCommand, serveCommand, statusCommand } from './server-commands.ts'
 import { checkCommand, gcCommand } from './store-commands.ts'
 import type { Terminal } from './terminal.ts'
@@ -53,6 +54,7 @@ function createCli(args: readonly string[], terminal: Terminal) {
       statusCommand,
       vdiskCommands,
       clientCommands,
+      joinCommands,
       bootsCommand,
       checkCommand,
       gcCommand,

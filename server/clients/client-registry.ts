@@ -19,6 +19,7 @@ import {
   CLIENT_UNCONFIRMED_KEYS,
   CLIENT_UUID_KEYS,
   type ClientRecord,
+  type DeviceKeyRecord,
   NEXT_HOSTNAME_NUMBER_KEY,
   REVOKED_KEY_KEYS,
   type RevokedKeyRecord,
@@ -29,6 +30,7 @@ import { BootwireError } from '#shared/errors.ts'
 import type { KeyPlace } from '#shared/identity/device-key.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import { assertHostName } from '#shared/names.ts'
+import { ASSIGNMENTS_MAX } from '#shared/wire/limits.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
 import { withAssignments, withoutAssignments } from './client-changes.ts'
 import {
@@ -40,7 +42,8 @@ import {
 } from './client-matching.ts'
 import { hostnameFor } from './hostname-pattern.ts'
 import { hydrationOf } from './hydration.ts'
-import { admissionOf, type UnknownPolicy } from './unknown-policy.ts'
+import type { JoinGrant, JoinGrants } from './join-grants.ts'
+import { type Admission, admissionOf, type UnknownPolicy } from './unknown-policy.ts'
 import { type WriteCacheWish, withWriteCache } from './write-cache-settings.ts'
 
 /**
@@ -64,6 +67,8 @@ export interface ClientRegistryOptions {
   readonly now: () => number
   readonly log: Log
   readonly unconfirmedMax?: number
+  /** Whom an administrator admits beforehand. */
+  readonly grants?: Pick<JoinGrants, 'find' | 'refusal'>
 }
 
 /** A key that a machine has proven to have on its connection. */
@@ -79,6 +84,8 @@ export interface Admitted {
   readonly isAuthenticated: boolean
   /** Its key counts no more. */
   readonly revoked?: RevokedKeyRecord
+  /** Why the token that it brought along does not admit it: a sentence. */
+  readonly joinRefusal?: string
 }
 
 interface FoundClient {
@@ -146,15 +153,16 @@ export class ClientRegistry {
       const revoked = key && (await this.#store.get(REVOKED_KEY_KEYS + key.fingerprint))
       if (revoked !== undefined) return await this.#revoked(revoked.value as RevokedKeyRecord)
       const sight = { facts, address, key, joinToken }
-      return admitted(
-        await this.#transact(async () => {
-          const known = await this.#recognise(facts, key)
-          if (known === undefined) return await this.#register(sight)
-          return isImpostor(known.client, key)
-            ? await this.#standIn(known.client, sight)
-            : await this.#seeAgain(known, sight)
-        }),
-      )
+      const client = await this.#transact(async () => {
+        const known = await this.#recognise(facts, key)
+        if (known === undefined) return await this.#register(sight)
+        return isImpostor(known.client, key)
+          ? await this.#standIn(known.client, sight)
+          : await this.#seeAgain(known, sight)
+      })
+      const isWaiting = client.state !== 'approved' && joinToken !== undefined
+      const joinRefusal = isWaiting ? await this.#options.grants?.refusal(joinToken) : undefined
+      return { ...admitted(client), ...(joinRefusal !== undefined && { joinRefusal }) }
     } catch (error) {
       if (before === undefined || error instanceof BootwireError) throw error
       if (isImpostor(before.client, key)) throw error
@@ -435,6 +443,7 @@ export class ClientRegistry {
     facts,
     address,
     key,
+    joinToken,
     claimsToBe,
   }: Sight & { readonly claimsToBe?: string }): Promise<Attempt<ClientRecord>> {
     const unconfirmed = await this.#store.range(CLIENT_UNCONFIRMED_KEYS)
@@ -448,7 +457,8 @@ export class ClientRegistry {
     const name = await this.#nextHostname(facts)
     const nowMs = this.#options.now()
     const offered = key && { ...key, sinceMs: nowMs }
-    const admission = admissionOf(this.#options.policy)
+    const grant = claimsToBe === undefined ? await this.#grantFor(joinToken, address) : undefined
+    const admission = grant?.admission ?? admissionOf(this.#options.policy)
     // A policy that admits whoever comes vouches for new machines, not for those that claim to be others.
     const isVouchedFor = admission.state === 'approved' && claimsToBe === undefined
     const client: ClientRecord = {
@@ -467,6 +477,7 @@ export class ClientRegistry {
     const indexes = await this.#freeIndexes(client)
     return {
       conditions: [
+        ...(grant?.conditions ?? []),
         name.condition,
         absent(CLIENT_HOSTNAME_KEYS + client.hostname),
         ...indexes.map(absent),
@@ -474,7 +485,8 @@ export class ClientRegistry {
       changes: [
         put(NEXT_HOSTNAME_NUMBER_KEY, name.nextNumber),
         put(CLIENT_KEYS + client.id, client),
-        put(CLIENT_UNCONFIRMED_KEYS + client.id, nowMs),
+        // A grant is an administrator's decision.
+        ...(grant?.changes ?? [put(CLIENT_UNCONFIRMED_KEYS + client.id, nowMs)]),
         ...[CLIENT_HOSTNAME_KEYS + client.hostname, ...indexes].map((key) => put(key, client.id)),
       ],
       result: client,
@@ -483,17 +495,20 @@ export class ClientRegistry {
 
   async #seeAgain(
     { client: known, revision }: FoundClient,
-    { facts, address, key }: Sight,
+    { facts, address, key, joinToken }: Sight,
   ): Promise<Attempt<ClientRecord>> {
     const unconfirmed = await this.#store.get(CLIENT_UNCONFIRMED_KEYS + known.id)
     const nowMs = this.#options.now()
+    const waits = known.state === 'pending' && known.claimsToBe === undefined
+    const grant = waits ? await this.#grantFor(joinToken, address) : undefined
+    const shown = key && { ...key, sinceMs: nowMs }
     const client: ClientRecord = {
-      ...known,
+      ...(grant === undefined ? withOffer(known, shown) : joined(known, grant.admission, shown)),
       // A policy changed since counts for those who still wait; it takes nothing from anybody.
       ...(unconfirmed !== undefined &&
         known.state !== 'approved' &&
+        grant === undefined &&
         admissionOf(this.#options.policy)),
-      ...(key !== undefined && offer(known, key, nowMs)),
       facts: mergeFacts(known.facts, facts),
       lastSeenMs: nowMs - known.lastSeenMs < LAST_SEEN_STEP_MS ? known.lastSeenMs : nowMs,
       address,
@@ -503,14 +518,30 @@ export class ClientRegistry {
     const kept = new Set(indexKeys(client))
     const dropped = (await this.#ownIndexes(known)).filter((it) => !kept.has(it))
     return {
-      conditions: [{ key: CLIENT_KEYS + client.id, revision }, ...added.map(absent)],
+      conditions: [
+        { key: CLIENT_KEYS + client.id, revision },
+        ...added.map(absent),
+        ...(grant?.conditions ?? []),
+      ],
       changes: [
+        ...(grant === undefined
+          ? []
+          : [...grant.changes, remove(CLIENT_UNCONFIRMED_KEYS + client.id)]),
         put(CLIENT_KEYS + client.id, client),
         ...added.map((it) => put(it, client.id)),
         ...dropped.map(remove),
       ],
       result: client,
     }
+  }
+
+  async #grantFor(
+    token: string | undefined,
+    address: string,
+  ): Promise<(JoinGrant & { readonly admission: Admission }) | undefined> {
+    const grant = await this.#options.grants?.find(token, address)
+    if (grant === undefined) return undefined
+    return { ...grant, admission: { state: 'approved', assignments: grant.record.vdisks } }
   }
 
   async #nextHostname(facts: MachineFacts): Promise<{
@@ -623,6 +654,18 @@ interface Sight {
   readonly facts: MachineFacts
   readonly address: string
   readonly key?: ProvenKey | undefined
+  readonly joinToken?: string | undefined
+}
+
+/** Admitted by a grant, which vouches for the key that the machine has. */
+function joined(
+  { offeredKey, ...known }: ClientRecord,
+  { state, assignments }: Admission,
+  shown: DeviceKeyRecord | undefined,
+): ClientRecord {
+  const all = [...new Set([...known.assignments, ...assignments])].slice(0, ASSIGNMENTS_MAX)
+  const kept = shown === undefined ? offeredKey && { offeredKey } : { key: shown }
+  return { ...known, state, assignments: all, ...kept }
 }
 
 /** Claims to be a client that has a key, and has not shown it. */
@@ -631,14 +674,12 @@ function isImpostor(client: ClientRecord, key: ProvenKey | undefined): boolean {
   return key === undefined || client.key.fingerprint !== key.fingerprint
 }
 
-/** The key waits until somebody vouches for it. */
-function offer(
-  { key: bound, offeredKey }: ClientRecord,
-  { fingerprint, place }: ProvenKey,
-  nowMs: number,
-): Pick<ClientRecord, 'offeredKey'> {
-  if (bound?.fingerprint === fingerprint || offeredKey?.fingerprint === fingerprint) return {}
-  return { offeredKey: { fingerprint, place, sinceMs: nowMs } }
+/** A key that it shows waits until somebody vouches for it. */
+function withOffer(client: ClientRecord, shown: DeviceKeyRecord | undefined): ClientRecord {
+  const { key, offeredKey } = client
+  const known = [key?.fingerprint, offeredKey?.fingerprint]
+  if (shown === undefined || known.includes(shown.fingerprint)) return client
+  return { ...client, offeredKey: shown }
 }
 
 function vouchedFor(client: ClientRecord, fingerprint: string): ClientRecord {

@@ -21,6 +21,8 @@ export const CLIENT_HOSTNAME_KEYS = 'client-hostname/'
 export const CLIENT_KEY_KEYS = 'client-key/'
 /** `client-stand-in/<id>`: the client that claims to be that one, and has not shown its key. */
 export const CLIENT_STAND_IN_KEYS = 'client-stand-in/'
+/** `join/<id>` */
+export const JOIN_KEYS = 'join/'
 /** `revoked-key/<fingerprint>` */
 export const REVOKED_KEY_KEYS = 'revoked-key/'
 /** `client-unconfirmed/<id>`: the clients that no administrator has decided about yet. */
@@ -93,6 +95,19 @@ export interface RevokedKeyRecord {
   /** Whether a system that runs is cut off, too. */
   readonly cut: boolean
 }
+
+/** Whom an administrator admits beforehand. */
+export type JoinGrantRecord = {
+  /** Of a token the beginning of its SHA-256. */
+  readonly id: string
+  /** How many machines at most; absent for any number. */
+  readonly uses?: number
+  readonly used: number
+  readonly untilMs: number
+  /** What is assigned to them. */
+  readonly vdisks: readonly string[]
+  readonly createdAtMs: number
+} & ({ readonly kind: 'token' } | { readonly kind: 'subnet'; readonly subnet: string })
 
 export type ClientState = 'approved' | 'pending' | 'refused'
 

@@ -35,11 +35,12 @@ export interface IdentityFacts {
   readonly isAuthenticated: boolean
   /** Shown while nobody has vouched for its key. */
   readonly enrolCode?: string | undefined
+  readonly note?: string | undefined
   readonly nowMs: number
 }
 
 export function identityMessage(facts: IdentityFacts, settings: IdentitySettings): Identity {
-  const { client, state, withheld, isAuthenticated, enrolCode, nowMs } = facts
+  const { client, state, withheld, isAuthenticated, enrolCode, note, nowMs } = facts
   const offers = state === 'approved' ? [...facts.offers] : []
   const remembered = offers.find(({ vdisk }) => vdisk === client.lastChoice)
   const defaultVdisk = (remembered ?? offers[0])?.vdisk
@@ -56,6 +57,7 @@ export function identityMessage(facts: IdentityFacts, settings: IdentitySettings
     serverTimeMs: nowMs,
     ...(isAuthenticated && { isAuthenticated }),
     ...(enrolCode !== undefined && { enrolCode }),
+    ...(note !== undefined && { note }),
     ...(state === 'approved' && withheld > 0 && { withheld }),
   }
 }

@@ -18,7 +18,7 @@ import type { ClientRegistry, ProvenKey } from '#server/clients/client-registry.
 import { hydrationOf } from '#server/clients/hydration.ts'
 import { assertKeepable, writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { Log } from '#server/log.ts'
-import type { VersionRecord } from '#server/state/records.ts'
+import type { ClientRecord, VersionRecord } from '#server/state/records.ts'
 import { hardwareModel } from '#server/traces/hardware-model.ts'
 import type { Traces } from '#server/traces/traces.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
@@ -118,6 +118,8 @@ interface Identified {
   readonly isAuthenticated: boolean
   /** Of the key that it has proven. */
   readonly fingerprint: string | undefined
+  /** Why the token that it brought along does not admit it. */
+  readonly joinRefusal: string | undefined
   readonly boot: Boot
   /** Server time at which the client's kernel started, to place its uptimes in time. */
   readonly kernelStartedAtMs: number
@@ -325,7 +327,7 @@ export class Session implements TableSession {
     const { registry, boots, sessions, now } = this.#services
     const kernelStartedAtMs = now() - hello.uptimeSeconds * 1000
     const admitted = await registry.admit(hello.facts, this.#address, key, hello.joinToken)
-    const { client, isAuthenticated, revoked } = admitted
+    const { client, isAuthenticated, revoked, joinRefusal } = admitted
     const boot = await boots.resume(client.id, hello.bootId, kernelStartedAtMs)
     const resumes = boot.record.versionId !== undefined
     if (revoked !== undefined && (revoked.cut || !resumes)) {
@@ -347,6 +349,7 @@ export class Session implements TableSession {
       clientId: client.id,
       isAuthenticated,
       fingerprint: key?.fingerprint,
+      joinRefusal,
       boot,
       kernelStartedAtMs,
       resumes,
@@ -371,7 +374,8 @@ export class Session implements TableSession {
     const { isAuthenticated, enrolCode } = this
     const offers = await offersFor(client, this.#trust, this.#services.catalog)
     const nowMs = this.#services.now()
-    const facts = { client, state, ...offers, isAuthenticated, enrolCode, nowMs }
+    const note = this.#noteFor(client)
+    const facts = { client, state, ...offers, isAuthenticated, enrolCode, note, nowMs }
     const identity = identityMessage(facts, this.#services.settings)
     // Time passes, and that is no news.
     const news = JSON.stringify({ ...identity, serverTimeMs: 0 })
@@ -379,6 +383,16 @@ export class Session implements TableSession {
     this.#lastIdentity = news
     this.#send(identity)
     if (state === 'approved') boot.stamp('identified', nowMs)
+  }
+
+  /** Why a machine waits that somebody might think is known. */
+  #noteFor({ claimsToBe, state }: ClientRecord): string | undefined {
+    if (state === 'approved') return undefined
+    const claim =
+      claimsToBe === undefined
+        ? undefined
+        : `It claims to be the client ${claimsToBe}, and has not shown that one's key`
+    return this.#known().joinRefusal ?? claim
   }
 
   async #open(message: Open): Promise<void> {

@@ -239,6 +239,8 @@ export const identitySchema = v.object({
   isAuthenticated: v.optional(v.boolean()),
   /** To be compared by the administrator, while nobody has vouched for the machine's key. */
   enrolCode: v.optional(v.pipe(v.string(), v.maxLength(16))),
+  /** What else the person in front of the machine should know: a sentence. */
+  note: v.optional(v.pipe(v.string(), v.maxLength(200))),
   /** vDisks of its assignments that only machines with a proven key get. */
   withheld: v.optional(count),
 })

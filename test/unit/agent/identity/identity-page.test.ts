@@ -43,7 +43,7 @@ describe('an identity page', () => {
     const histories = fc.array(record, { minLength: 1, maxLength: 6 })
     fc.assert(
       fc.property(histories, (records) => {
-        const page = records.reduce((before, it) => encodeIdentityPage(before, it), EMPTY)
+        const page = records.reduce<Buffer>((before, it) => encodeIdentityPage(before, it), EMPTY)
         assert.deepEqual(decodeIdentityPage(page), records.at(-1))
       }),
     )
