@@ -37,7 +37,8 @@ import { activeConsolePaths } from './screen/console-paths.ts'
 import { Consoles } from './screen/consoles.ts'
 import { LoggedInUsers } from './screen/logged-in-users.ts'
 import { type AgentSession, FIRST_PUSH_BYTES } from './session/agent-session.ts'
-import { verifiedRoot } from './session/opened-version.ts'
+import { signerOf, verifiedRoot } from './session/opened-version.ts'
+import { ServerTrust } from './session/server-trust.ts'
 import { SupervisorControl } from './supervisor/supervisor-control.ts'
 import { EXTENT_BYTES } from './write-area/area-layout.ts'
 import { type AreaShare, openShare } from './write-area/area-share.ts'
@@ -62,8 +63,9 @@ async function run(): Promise<void> {
   const disk = findLocalDisk(context)
   localDisk = disk
   const identity = new DeviceIdentity({
-    store: () => disk.identity(),
+    store: async () => (resume?.hasLocalDisk === false ? undefined : await disk.identity()),
     onProblem: (problem) => consoles.log(problem),
+    ...(resume?.hasKey === false && { openTpm: async () => undefined }),
   })
   const supervisor = SupervisorControl.fromDescriptor(context.controlFd)
   supervisor.watchMe()
@@ -72,7 +74,8 @@ async function run(): Promise<void> {
   const attach = async (what: Resume, session: AgentSession) =>
     await attachVdisk(what, isBoot, session, context, supervisor)
   const newSession: typeof createSession = (of, card) => {
-    session = createSession(of, card, { firstPushBytes, key: () => identity.key() })
+    const trust = new ServerTrust(of.parameters.pin, () => identity.servers())
+    session = createSession(of, card, { firstPushBytes, trust, key: () => identity.key() })
     return session
   }
   const client =
@@ -85,11 +88,18 @@ async function run(): Promise<void> {
           startedUptimeSeconds,
           attach,
           areaBytes,
+          machine: async () => ({
+            hasLocalDisk: disk.isThere,
+            hasKey: (await identity.key()) !== undefined,
+          }),
           setClock,
           newSession,
         })
       : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)
   holdLease(client)
+  if (client.session.identity?.isAuthenticated === true) {
+    await identity.remember(client.session.trust.known)
+  }
   await serveUntilShutdown({ ...client, runFolder, consoles: { announce } })
   process.exit(0)
 }
@@ -110,17 +120,18 @@ async function resumeClient(
 }
 
 async function attachVdisk(
-  { opened, bootId, places }: Resume,
+  { opened, bootId, places, hasLocalDisk }: Resume,
   isBoot: boolean,
   session: AgentSession,
-  { parameters, programFolder, nbdFd }: AgentContext,
+  { programFolder, nbdFd }: AgentContext,
   supervisor: SupervisorControl,
 ): Promise<ServedVdisk> {
-  await localDisk?.settled()
+  if (hasLocalDisk) await localDisk?.settled()
   const localCopy = localDisk === undefined ? NO_LOCAL_COPY : copyOn(localDisk, opened)
   const vdisk = await ServedVdisk.attach({
     opened,
-    root: verifiedRoot(opened, parameters.pin),
+    // What an agent before this one has verified is in memory of this machine's own.
+    root: verifiedRoot(opened, isBoot ? session.trust.known : signerOf(opened)),
     isBoot,
     bootId,
     places,

@@ -8,7 +8,8 @@
 import { createAdminRoutes } from './admin/admin-routes.ts'
 import { AdminServer } from './admin/admin-server.ts'
 import { BootFiles } from './boot/boot-files.ts'
-import { createBootHandler } from './boot/boot-http.ts'
+import { KEY_CHAIN_PATH } from './boot/boot-paths.ts'
+import { createBootHandler, sendKeyChain } from './boot/boot-http.ts'
 import { createBootPlanner } from './clients/boot-planner.ts'
 import type { ServeConfig } from './config.ts'
 import { type Core, createCore } from './core.ts'
@@ -29,8 +30,8 @@ import {
 } from './state/state-folder.ts'
 import { ContentStore } from './store/content-store.ts'
 import { STREAM_LIMITS, type StreamLimits, StreamServer } from './stream/stream-server.ts'
-import { enrolSecret, ensureServerKey, type ServerKey } from './tls/server-key.ts'
-import { versionSigner } from './tls/version-signer.ts'
+import { enrolSecret, ensureServerKey, prepareRollOver, type ServerKey } from './tls/server-key.ts'
+import { versionResigner, versionSigner } from './tls/version-signer.ts'
 import { FolderTraceFiles } from './traces/trace-files.ts'
 
 export interface RunningServer {
@@ -88,6 +89,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
     importImage: (request, onProgress, signal) =>
       importImage(request, { store: chunkStore, bootFiles, spool, log }, onProgress, signal),
     log,
+    rollOver: () => prepareRollOver(config.stateFolder, key),
     server: { config, ...ports, pin: key.pin, startedAtMs: Date.now() },
   })
   const admin = await AdminServer.listen(socketPath, routes, log)
@@ -128,7 +130,13 @@ async function listenForClients(
   const stream = new StreamServer(
     {
       ...core,
-      settings: { serverName, menuSeconds, vdiskForAnyone, enrolSecret: enrolSecret(key) },
+      settings: {
+        serverName,
+        menuSeconds,
+        vdiskForAnyone,
+        enrolSecret: enrolSecret(key),
+        resign: versionResigner(key),
+      },
       now: Date.now,
       log,
     },
@@ -148,7 +156,10 @@ async function listenForClients(
   })
   const bootServer = createBootServer()
   opened.defer(() => closeServer(bootServer))
-  agentServer.on('request', handler)
+  agentServer.on('request', (request, response) => {
+    if (request.url === KEY_CHAIN_PATH) sendKeyChain(key.chain, response)
+    else handler(request, response)
+  })
   bootServer.on('request', handler)
   const httpPort = await listen(bootServer, {
     address,

@@ -38,6 +38,8 @@ export interface BootParts {
   readonly attach: (resume: Resume, session: AgentSession) => Promise<ServedVdisk>
   /** Room on the local disk for what is written over that vDisk; undefined when it has no write area. */
   readonly areaBytes: (opened: Opened) => Promise<number | undefined>
+  /** What the next agent would wait for, should this one die. */
+  readonly machine: () => Promise<Pick<Resume, 'hasLocalDisk' | 'hasKey'>>
   readonly setClock: typeof setClock
   /** Between tries to load a kernel; only given by tests. */
   readonly downloadPauseMs?: number
@@ -93,7 +95,7 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
 export function createSession(
   context: AgentContext,
   bootInterface: string,
-  options: Pick<AgentSessionOptions, 'firstPushBytes' | 'key'> = {},
+  options: Pick<AgentSessionOptions, 'firstPushBytes' | 'key' | 'trust'> = {},
 ): AgentSession {
   return new AgentSession({
     ...options,
@@ -150,6 +152,7 @@ async function attachChosen(
     machineId: identity.machineId,
     opened,
     places,
+    ...(await parts.machine()),
   }
   // Before the attach: from then on a root may wait for whoever comes after this process.
   writeResume(runFolder, resume)
@@ -210,12 +213,12 @@ async function switchKernel(
 
 /** A server that goes away meanwhile comes back, or another one has the files. */
 async function loadKernel(
-  { context, consoles, runFolder, downloadPauseMs = DOWNLOAD_PAUSE_MS }: BootParts,
+  { consoles, runFolder, downloadPauseMs = DOWNLOAD_PAUSE_MS }: BootParts,
   session: AgentSession,
   kernel: VdiskKernel,
 ): Promise<KernelFiles> {
   for (;;) {
-    const connection = { server: session.connection.server, pin: context.parameters.pin }
+    const connection = { server: session.connection.server, pin: session.trust.known }
     try {
       return await downloadKernel(kernel, connection, runFolder.pathOf(KERNEL_FOLDER))
     } catch (error) {

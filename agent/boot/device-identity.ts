@@ -26,6 +26,20 @@ export class DeviceIdentity {
     return this.#found
   }
 
+  /** Servers that this machine has written down. Rejects never. */
+  async servers(): Promise<readonly string[]> {
+    return (await this.#attempt(this.#parts.store))?.serverPins ?? []
+  }
+
+  /** Writes servers down that have shown to know this machine. Rejects never. */
+  async remember(pins: Iterable<string>): Promise<void> {
+    await this.#attempt(async () => {
+      const store = await this.#parts.store()
+      for (const pin of pins) await store?.addServer(pin)
+      return store
+    })
+  }
+
   /** A TPM first: nobody carries its key away. */
   async #find(): Promise<DeviceKey | undefined> {
     const { store, openTpm = () => TpmKey.open() } = this.#parts

@@ -66,6 +66,11 @@ export class LocalDisk {
     await this.#settled.promise
   }
 
+  /** Whether anything of ours has shown up. */
+  get isThere(): boolean {
+    return this.cache.isThere || this.#area !== undefined || this.#identity !== undefined
+  }
+
   /**
    * What this machine keeps of itself: on a partition of its own, else in its cache; undefined when it has
    * no place for that, or one that has not shown up in time.

@@ -11,6 +11,10 @@ const resumeSchema = v.object({
   hostname: v.string(),
   machineId: v.string(),
   opened: openedSchema,
+  /** Whether partitions of ours were found: who had none waits for none. */
+  hasLocalDisk: v.boolean(),
+  /** Whether the machine has a key. */
+  hasKey: v.boolean(),
   places: v.object({
     ramTierBytes: v.number(),
     ramBytes: v.number(),

@@ -41,12 +41,15 @@ import type { DeviceKey } from '../identity/device-key.ts'
 import { verifiedRoot } from './opened-version.ts'
 import { nameOf } from './pinned-tls.ts'
 import { ServerLink } from './server-link.ts'
+import { ServerTrust } from './server-trust.ts'
 import { SESSION_LIMITS, type SessionLimits } from './session-limits.ts'
 import { WriteChannel } from './write-channel.ts'
 
 export interface AgentSessionOptions {
   readonly servers: readonly ServerAddress[]
+  /** Of the boot script; counts unless the machine knows its servers (`trust`). */
   readonly pin: string
+  readonly trust?: ServerTrust
   readonly agentVersion: string
   readonly bootId: string
   readonly facts: MachineFacts
@@ -112,6 +115,8 @@ const NOTICE_LENGTH_MAX = 1024
 export class AgentSession implements ObjectTransport {
   /** By which the server keeps what is written. */
   readonly writes: WriteChannel = new WriteChannel((frame) => this.#link.send(frame))
+  /** Which servers this machine believes. */
+  readonly trust: ServerTrust
   readonly #options: AgentSessionOptions
   readonly #limits: SessionLimits
   readonly #link: ServerLink
@@ -139,10 +144,11 @@ export class AgentSession implements ObjectTransport {
 
   constructor(options: AgentSessionOptions) {
     this.#options = options
+    this.trust = options.trust ?? new ServerTrust(options.pin)
     this.#limits = { ...SESSION_LIMITS, ...options.limits }
     this.#link = new ServerLink({
       servers: options.servers,
-      pin: options.pin,
+      trust: this.trust,
       handler: {
         onUp: () => this.#onUp(),
         onMessage: (message) => this.#onMessage(message),
@@ -411,7 +417,7 @@ export class AgentSession implements ObjectTransport {
   #onOpened(opened: Opened): void {
     this.#checkOpened(opened)
     try {
-      verifiedRoot(opened, this.#options.pin)
+      verifiedRoot(opened, this.trust.known)
     } catch (error) {
       if (!(error instanceof BootwireError)) throw error
       return this.#onUntrusted(error)

@@ -7,7 +7,7 @@ import { isIP, type OnReadOpts } from 'node:net'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
-import { spkiPin } from '#shared/identity/key-pin.ts'
+import { formatPins, isPinned, type Pins, spkiPin } from '#shared/identity/key-pin.ts'
 import { SESSION_LIMITS } from './session-limits.ts'
 
 /** The system's keep-alive, for connections on which nobody pings (downloads). */
@@ -15,8 +15,8 @@ const KEEP_ALIVE_MS = 5_000
 
 export interface PinnedTlsOptions {
   readonly server: ServerAddress
-  /** SHA-256 of the server's SubjectPublicKeyInfo, base64url. */
-  readonly pin: string
+  /** SHA-256 of the server's SubjectPublicKeyInfo, base64url, or several of which each will do. */
+  readonly pin: Pins
   /** Until TLS is up. Default: as in SESSION_LIMITS. */
   readonly timeoutMs?: number
   /** Aborts connecting; no longer of meaning afterwards. */
@@ -88,14 +88,22 @@ async function secured(
   }
 }
 
-function checkPin(socket: TLSSocket, server: ServerAddress, pin: string): void {
+function checkPin(socket: TLSSocket, server: ServerAddress, pins: Pins): void {
   const certificate = socket.getPeerCertificate().raw as Buffer | undefined
   const found = certificate === undefined ? 'none' : spkiPin(certificate)
-  if (found === pin) return
-  throw new BootwireError(
-    'KEY_MISMATCH',
-    `Cannot trust ${nameOf(server)}: its key is ${found}, expected ${pin}`,
-  )
+  if (!isPinned(pins, found)) throw new KeyMismatch(server, found, pins)
+}
+
+/** KEY_MISMATCH. */
+export class KeyMismatch extends BootwireError {
+  /** Pin of the key that the server has. */
+  readonly found: string
+
+  constructor(server: ServerAddress, found: string, expected: Pins) {
+    const why = `its key is ${found}, expected ${formatPins(expected)}`
+    super('KEY_MISMATCH', `Cannot trust ${nameOf(server)}: ${why}`)
+    this.found = found
+  }
 }
 
 /** The system's own errors say that nobody is there; all others, that somebody else is. */

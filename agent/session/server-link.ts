@@ -10,8 +10,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError, type ErrorCode, isErrorCode } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
-import { nameOf } from './pinned-tls.ts'
+import { KeyMismatch, nameOf } from './pinned-tls.ts'
 import { retryPauseMs } from './retry-pause.ts'
+import type { ServerTrust } from './server-trust.ts'
 import type { SessionLimits } from './session-limits.ts'
 import { type CloseReason, Websocket } from './websocket.ts'
 
@@ -26,7 +27,7 @@ export interface LinkHandler {
 
 export interface ServerLinkOptions {
   readonly servers: readonly ServerAddress[]
-  readonly pin: string
+  readonly trust: ServerTrust
   readonly handler: LinkHandler
   readonly limits: SessionLimits
 }
@@ -116,24 +117,40 @@ export class ServerLink {
 
   /** Returns why there is no connection, or no longer one. */
   async #connectOnce(): Promise<{ readonly error: BootwireError; readonly code?: number }> {
-    const { pin, handler, limits } = this.#options
     const closed = Promise.withResolvers<CloseReason>()
     let websocket: Websocket
     try {
-      websocket = await Websocket.connect(
-        {
-          server: this.server,
-          pin,
-          timeoutMs: limits.connectTimeoutMs,
-          signal: this.#stop.signal,
-        },
-        { onMessage: (message) => handler.onMessage(message), onClose: closed.resolve },
-      )
+      websocket = await this.#connect(closed.resolve)
     } catch (error) {
       return { error: error instanceof BootwireError ? error : internal(error) }
     }
     const reason = await this.#keepUp(websocket, closed.promise)
     return { error: lossError(this.server, reason), ...(reason.code && { code: reason.code }) }
+  }
+
+  /** A server with an unknown key may be one that we know, with a new one. */
+  async #connect(onClose: (reason: CloseReason) => void): Promise<Websocket> {
+    const { trust } = this.#options
+    try {
+      return await this.#connectOnly(await trust.pins(), onClose)
+    } catch (error) {
+      if (!(error instanceof KeyMismatch)) throw error
+      await trust.learn(this.server, error.found, this.#stop.signal)
+      return await this.#connectOnly(await trust.pins(), onClose)
+    }
+  }
+
+  async #connectOnly(
+    pin: ReadonlySet<string>,
+    onClose: (reason: CloseReason) => void,
+  ): Promise<Websocket> {
+    const { handler, limits } = this.#options
+    const { signal } = this.#stop
+    const timeoutMs = limits.connectTimeoutMs
+    return await Websocket.connect(
+      { server: this.server, pin, timeoutMs, signal },
+      { onMessage: (message) => handler.onMessage(message), onClose },
+    )
   }
 
   async #keepUp(websocket: Websocket, closed: Promise<CloseReason>): Promise<CloseReason> {

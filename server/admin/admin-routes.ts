@@ -7,6 +7,7 @@ import { VERSION } from '#server/version.ts'
 import type { StatusView } from './admin-api.ts'
 import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
 import { type JoinRoutesServices, joinRoutes } from './join-routes.ts'
+import { type KeyRoutesServices, keyRoutes } from './key-routes.ts'
 import type { Route } from './router.ts'
 import { type StoreRoutesServices, storeRoutes } from './store-routes.ts'
 import { type VDiskRoutesServices, vdiskRoutes } from './vdisk-routes.ts'
@@ -25,7 +26,8 @@ export type AdminServices = ClientRoutesServices &
   VDiskRoutesServices &
   VersionRoutesServices &
   StoreRoutesServices &
-  JoinRoutesServices & { readonly server: ServerFacts }
+  JoinRoutesServices &
+  Pick<KeyRoutesServices, 'rollOver'> & { readonly server: ServerFacts }
 
 export function createAdminRoutes(services: AdminServices): Route[] {
   return [
@@ -35,6 +37,7 @@ export function createAdminRoutes(services: AdminServices): Route[] {
     ...storeRoutes(services),
     ...clientRoutes(services),
     ...joinRoutes(services),
+    ...keyRoutes(services),
   ]
 }
 

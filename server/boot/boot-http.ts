@@ -9,6 +9,7 @@ import { pipeline } from 'node:stream/promises'
 import type { Log } from '#server/log.ts'
 import { peerAddress } from '#server/peer-address.ts'
 import { ERROR_KINDS } from '#shared/errors.ts'
+import type { KeyChain } from '#shared/identity/key-chain.ts'
 import { KiB } from '#shared/units.ts'
 import { type BootFiles, EXTRA_ARCHIVE, KERNEL_IMAGE, MODULES_ARCHIVE } from './boot-files.ts'
 import { AGENT_IMAGE_PATH, kernelFilePath, parseKernelFilePath } from './boot-paths.ts'
@@ -115,6 +116,11 @@ async function sendBootScript(
       ? kernelScript(deps, plan, { server, device })
       : renderMessageScript({ reason: plan.reason, action: plan.action, server })
   sendText(response, 200, script)
+}
+
+/** What this server's former keys have said of those that followed. */
+export function sendKeyChain(chain: KeyChain, response: ServerResponse): void {
+  sendText(response, 200, JSON.stringify(chain))
 }
 
 /** A plan that says so when the agent was not built yet. */

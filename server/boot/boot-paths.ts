@@ -32,3 +32,6 @@ export function parseKernelFilePath(
   const [, kernelId, file] = /^\/files\/kernel\/([0-9a-f]{64})\/([a-z.]+)$/.exec(path) ?? []
   return kernelId === undefined || file === undefined ? undefined : { kernelId, file }
 }
+
+/** What led to the server's key; only over TLS. */
+export const KEY_CHAIN_PATH = '/key-chain'

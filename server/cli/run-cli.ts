@@ -6,6 +6,7 @@ import { clientCommands } from './client-commands.ts'
 import { BadOutcome, Canceled, STDIO, UsageError, withCommonOptions } from './command.ts'
 import { COMPLETION_FLAG, completeNames } from './completion.ts'
 import { joinCommands } from './join-commands.ts'
+import { keyCommands } from './key-commands.ts'
 import { bootsCommand, serveCommand, statusCommand } from './server-commands.ts'
 import { checkCommand, gcCommand } from './store-commands.ts'
 import type { Terminal } from './terminal.ts'
@@ -55,6 +56,7 @@ function createCli(args: readonly string[], terminal: Terminal) {
       vdiskCommands,
       clientCommands,
       joinCommands,
+      keyCommands,
       bootsCommand,
       checkCommand,
       gcCommand,

@@ -4,6 +4,7 @@ import { kernelFilePaths } from '#server/boot/boot-paths.ts'
 import type { ClientRecord, ClientState, VersionRecord } from '#server/state/records.ts'
 import type { VersionReader } from '#server/store/chunk-store.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
+import type { SignedRoot } from '#shared/manifest/version-root.ts'
 import type {
   Hydration,
   Identity,
@@ -22,6 +23,8 @@ export interface IdentitySettings {
   readonly enrolSecret: Uint8Array
   /** The vDisk that whoever comes is given. */
   readonly vdiskForAnyone?: string | undefined
+  /** Signs what a former key of the server has signed; without it all stays as it is. */
+  readonly resign?: (signed: SignedRoot) => SignedRoot
   readonly serverName: string
   readonly menuSeconds: number
 }
@@ -71,10 +74,16 @@ export interface ClientSettings {
 export function openedMessage(
   version: VersionRecord,
   reader: Pick<VersionReader, 'storedBytes' | 'signedRoot'>,
-  { hydration, writeCache, writes }: ClientSettings & { readonly writes?: Opened['writes'] },
+  {
+    hydration,
+    writeCache,
+    writes,
+    resign = (it) => it,
+  }: ClientSettings &
+    Pick<IdentitySettings, 'resign'> & { readonly writes?: Opened['writes'] | undefined },
 ): Opened {
   const { kernel } = version
-  const { record, signature, signerKey } = reader.signedRoot
+  const { record, signature, signerKey } = resign(reader.signedRoot)
   return {
     kind: 'opened',
     vdisk: version.vdisk,

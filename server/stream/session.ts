@@ -464,7 +464,9 @@ export class Session implements TableSession {
       roomBytes: written?.roomBytes ?? this.#services.writes.quotaBytes,
       runs: written?.runs.length ?? 0,
     }
-    this.#send(openedMessage(version, lease.reader, { ...settings, ...(room && { writes: room }) }))
+    const { resign } = this.#services.settings
+    const more = { ...(room && { writes: room }), ...(resign && { resign }) }
+    this.#send(openedMessage(version, lease.reader, { ...settings, ...more }))
     for (const frame of writeMapFrames(written?.runs ?? [])) {
       this.#sendMessages(messageOf(frame), () => undefined)
     }

@@ -15,6 +15,7 @@
 import { createPublicKey, hash, sign, verify } from 'node:crypto'
 import { type CutParameters, EVEN_GRID } from '#shared/chunk/chunk-cutting.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { formatPins, isPinned, type Pins } from '#shared/identity/key-pin.ts'
 import { HASH_BYTES } from './content-hash.ts'
 import { FAN_OUT, SPAN_BLOCKS, VDISK_BYTES_MAX } from './tree-shape.ts'
 
@@ -95,13 +96,15 @@ export function signVersionRoot(
 export function verifyVersionRoot(
   { record, signature, signerKey }: SignedRoot,
   versionId: string,
-  pin: string,
+  pins: Pins,
 ): VersionRoot {
   if (versionIdOf(record) !== versionId) {
     throw untrusted(versionId, `the record is that of version ${versionIdOf(record)}`)
   }
   const signer = hash('sha256', signerKey, 'base64url')
-  if (signer !== pin) throw untrusted(versionId, `key ${signer} signed it, expected ${pin}`)
+  if (!isPinned(pins, signer)) {
+    throw untrusted(versionId, `key ${signer} signed it, expected ${formatPins(pins)}`)
+  }
   if (!isSigned(record, signature, signerKey)) throw untrusted(versionId, 'its signature is wrong')
   return decodeVersionRoot(record)
 }

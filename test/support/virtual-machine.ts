@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Accelerator } from './accelerator.ts'
@@ -25,6 +25,8 @@ export interface VmOptions {
   readonly disk?: string
   /** A raw file on a virtio disk that keeps what is written to it. */
   readonly localDisk?: string
+  /** Folder of a TPM's state; without one the machine has no TPM. */
+  readonly tpm?: string
   /** What the machine's clock says at power-on, as `1980-01-01T00:00:00`; default is the host's. */
   readonly clock?: string
   /** False: the machine ends where it would restart. */
@@ -53,6 +55,9 @@ export const BOOT_TIMEOUT_MS = 240_000
 
 /** Enough for any of the systems; 512 MiB is what a client must get by with. */
 const MEMORY_MIB = 512
+
+/** A TPM in software is there at once. */
+const TPM_TIMEOUT_MS = 5_000
 
 /** How QEMU calls the network that a machine is on. */
 const NETWORK_ID = 'n0'
@@ -98,6 +103,7 @@ export class VirtualMachine implements AsyncDisposable {
 
   static start(options: VmOptions): VirtualMachine {
     const controlPath = join(tmpdir(), `bootwire-qmp-${randomUUID()}`)
+    const tpm = options.tpm === undefined ? undefined : startTpm(options.tpm)
     const control = ['-qmp', `unix:${controlPath},server=on,wait=off`]
     const qemu = ['qemu-system-x86_64', ...qemuArguments(options), ...control]
     const command = ['setpriv', '--pdeathsig', 'KILL', ...qemu]
@@ -105,6 +111,7 @@ export class VirtualMachine implements AsyncDisposable {
     const [program = '', ...args] =
       from !== undefined && 'tap' in from ? from.command(command) : command
     const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    if (tpm !== undefined) child.once('close', () => tpm.kill('SIGTERM'))
     return new VirtualMachine(child, options, controlPath)
   }
 
@@ -163,6 +170,7 @@ function qemuArguments(options: VmOptions): string[] {
     ...(mayReboot ? [] : ['-no-reboot']),
     ...(options.clock === undefined ? [] : ['-rtc', `base=${options.clock}`]),
     ...firmwareArguments(options),
+    ...(options.tpm === undefined ? [] : tpmArguments(options.tpm)),
     ...networkArguments(network),
     ...(kernel
       ? ['-kernel', kernel.path, '-initrd', kernel.initrd, '-append', kernel.cmdline]
@@ -191,6 +199,34 @@ function networkArguments(network: VmNetwork | undefined): string[] {
     `${backend},id=${NETWORK_ID}`,
     '-device',
     `${card},netdev=${NETWORK_ID},mac=${mac},bootindex=1`,
+  ]
+}
+
+const tpmSocket = (folder: string) => join(folder, 'control')
+
+/** A TPM 2.0 in software. QEMU waits for its socket. */
+function startTpm(folder: string): ChildProcess {
+  const options = ['--tpm2', '--tpmstate', `dir=${folder}`]
+  const command = ['socket', ...options, '--ctrl', `type=unixio,path=${tpmSocket(folder)}`]
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', ...command], {
+    stdio: 'inherit',
+  })
+  // Without it the machine would not start.
+  const untilMs = Date.now() + TPM_TIMEOUT_MS
+  while (!existsSync(tpmSocket(folder)) && Date.now() < untilMs) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+  }
+  return child
+}
+
+function tpmArguments(folder: string): string[] {
+  return [
+    '-chardev',
+    `socket,id=tpm-control,path=${tpmSocket(folder)}`,
+    '-tpmdev',
+    'emulator,id=tpm,chardev=tpm-control',
+    '-device',
+    'tpm-tis,tpmdev=tpm',
   ]
 }
 

@@ -17,6 +17,8 @@ const RESUME: Resume = {
   opened: opened({
     kernel: { id: 'cafe0123', release: '6.1', kernelPath: '/k', initrdPaths: ['/i'] },
   }),
+  hasLocalDisk: false,
+  hasKey: true,
   places: { ramTierBytes: 4_000_000, ramBytes: 1_000_000, diskBytes: 0, isKept: false },
 }
 
