@@ -8,6 +8,8 @@ import { runTool } from './tool.ts'
 /** What `blkid` found; a type such as ext4 or crypto_LUKS, or a partition table. */
 export interface Signature {
   readonly type?: string
+  readonly uuid?: string
+  readonly label?: string
   readonly partitionTable?: string
 }
 
@@ -15,6 +17,9 @@ export interface FileSystem {
   readonly partition: Partition
   /** As blkid and `mount -t` call it. */
   readonly type: string
+  /** As fstab names it; absent when it has none. */
+  readonly uuid?: string
+  readonly label?: string
 }
 
 /** blkid found nothing it knows; 8: several signatures that contradict each other. */
@@ -32,11 +37,24 @@ export async function probe(
     { signal, answers: [NOTHING_FOUND, AMBIVALENT] },
   )
   if (status !== 0) return {}
-  const type = /^TYPE=(.+)$/m.exec(stdout)?.[1]
-  const partitionTable = /^PTTYPE=(.+)$/m.exec(stdout)?.[1]
+  const names = { type: 'TYPE', uuid: 'UUID', label: 'LABEL', partitionTable: 'PTTYPE' }
+  const found = Object.entries(names).flatMap(([key, name]) => {
+    const value = new RegExp(`^${name}=(.+)$`, 'm').exec(stdout)?.[1]
+    return value === undefined ? [] : [[key, value]]
+  })
+  return Object.fromEntries(found) as Signature
+}
+
+export function fileSystemOf(
+  partition: Partition,
+  { type, uuid, label }: Signature,
+): FileSystem | undefined {
+  if (type === undefined) return undefined
   return {
-    ...(type !== undefined && { type }),
-    ...(partitionTable !== undefined && { partitionTable }),
+    partition,
+    type,
+    ...(uuid !== undefined && { uuid }),
+    ...(label !== undefined && { label }),
   }
 }
 
@@ -89,6 +107,6 @@ export async function assertComplete(image: SourceImage, { partition, type }: Fi
   const where = partition.number === 0 ? 'the image' : `partition ${partition.number}`
   throw new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot import "${image.name}": its ${type} file system has ${sizeBytes} bytes, ${where} only ${partition.sizeBytes}`,
+    `Cannot use "${image.name}": its ${type} file system has ${sizeBytes} bytes, ${where} only ${partition.sizeBytes}`,
   )
 }

@@ -52,12 +52,12 @@ export async function inspectForeign(
   assertAlone(image, info)
   const sizeBytes = info['virtual-size']
   if (sizeBytes === 0) {
-    throw new BootwireError('IMAGE_EMPTY', `Cannot import "${image.name}": its disk has 0 bytes`)
+    throw new BootwireError('IMAGE_EMPTY', `Cannot use "${image.name}": its disk has 0 bytes`)
   }
   if (sizeBytes > VDISK_BYTES_MAX) {
     throw new BootwireError(
       'INVALID_ARGUMENT',
-      `Cannot import "${image.name}": its disk has ${formatBytes(sizeBytes)}, expected at most ${formatBytes(VDISK_BYTES_MAX)}`,
+      `Cannot use "${image.name}": its disk has ${formatBytes(sizeBytes)}, expected at most ${formatBytes(VDISK_BYTES_MAX)}`,
     )
   }
   // What it would take as qcow2, which holds no zeros, is what it takes as a sparse file.

@@ -27,6 +27,6 @@ export function refused(
 ): BootwireError {
   return new BootwireError(
     'IMAGE_NOT_BOOTABLE',
-    `Cannot import "${name}": it is in format ${title}; ${why}${hint === undefined ? '' : `; ${hint}`}`,
+    `Cannot use "${name}": it is in format ${title}; ${why}${hint === undefined ? '' : `; ${hint}`}`,
   )
 }

@@ -87,7 +87,7 @@ async function fixedVhd(image: ImageFile): Promise<ImageFormat | undefined> {
   if (diskBytes > sizeBytes) {
     throw new BootwireError(
       'IMAGE_TRUNCATED',
-      `Cannot import "${image.name}": its VHD footer is that of a disk of ${diskBytes} bytes, the file has ${sizeBytes} before it`,
+      `Cannot use "${image.name}": its VHD footer is that of a disk of ${diskBytes} bytes, the file has ${sizeBytes} before it`,
     )
   }
   return { kind: 'raw', sizeBytes: diskBytes }

@@ -15,10 +15,11 @@ export interface TreeFile {
 }
 
 export class ImageTree {
-  readonly #root: string
+  /** Where the server finds the tree. Whoever goes on from here by itself has to look after links. */
+  readonly root: string
 
   constructor(root: string) {
-    this.#root = root
+    this.root = root
   }
 
   /** Returns the regular file a path of the image leads to. */
@@ -76,13 +77,13 @@ export class ImageTree {
       if (target.path.startsWith('/')) done.length = 0
       todo.unshift(...target.path.split('/'))
     }
-    return [this.#root, ...done].join('/')
+    return [this.root, ...done].join('/')
   }
 
   async #linkTarget(
     names: readonly string[],
   ): Promise<'absent' | 'no link' | { readonly path: string }> {
-    const path = [this.#root, ...names].join('/')
+    const path = [this.root, ...names].join('/')
     try {
       return (await lstat(path)).isSymbolicLink() ? { path: await readlink(path) } : 'no link'
     } catch (error) {

@@ -4,6 +4,7 @@
  * caller goes with the caller's next sweep.
  */
 import type { BootFiles } from '#server/boot/boot-files.ts'
+import type { LintReport } from '#server/lint/lint-report.ts'
 import type { Log } from '#server/log.ts'
 import type { KernelRecord } from '#server/state/records.ts'
 import type { ChunkStore, CommittedVersion } from '#server/store/chunk-store.ts'
@@ -12,6 +13,7 @@ import type { RootLocation } from '#shared/wire/messages.ts'
 import type { ImageTree } from './image-tree.ts'
 import { buildKernelFiles } from './kernel-files.ts'
 import { findKernel } from './kernel-search.ts'
+import { LINT_STAGE, lintRoot } from './lint-image.ts'
 import { isReadable, MountedImage } from './mounted-image.ts'
 import { type FoundRoot, findRoot, type ImageContent, inspectContent } from './root-search.ts'
 import {
@@ -52,6 +54,8 @@ export interface ImportedImage {
   readonly kernel?: KernelRecord
   /** Sentences a person should read. */
   readonly warnings: string[]
+  /** What its machines should not share; absent when that could not be found out. */
+  readonly lint?: LintReport
 }
 
 /**
@@ -75,6 +79,8 @@ export async function importImage(
   await using mounted = root.mounted
   report('taking out kernel and drivers')
   const kernel = await takeKernel(content, root, deps, { warnings, signal })
+  report(LINT_STAGE)
+  const lint = await tryLint(content, root, deps, { warnings, signal })
   await mounted[Symbol.asyncDispose]()
   const committed = await store(image, deps.store, report, signal)
   const { mendedChunks } = committed
@@ -88,6 +94,24 @@ export async function importImage(
     osName: root.osName,
     ...(kernel !== undefined && { kernel }),
     warnings,
+    ...(lint !== undefined && { lint }),
+  }
+}
+
+/** No import fails because of it. */
+async function tryLint(
+  content: ImageContent,
+  root: FoundRoot,
+  { log }: ImportDeps,
+  { warnings, signal }: { readonly warnings: string[]; readonly signal: AbortSignal },
+): Promise<LintReport | undefined> {
+  try {
+    return await lintRoot(content, root, { log, signal })
+  } catch (error) {
+    signal.throwIfAborted()
+    log.error({ err: error }, 'cannot look for secrets in the image')
+    warnings.push('The image could not be searched for secrets; the log of the server says why')
+    return undefined
   }
 }
 

@@ -12,6 +12,8 @@ export interface Partition {
   readonly sizeBytes: number
   /** GPT type GUID in upper case, or MBR type in hex; empty for the whole image. */
   readonly type: string
+  /** GPT's GUID of this partition; absent on MBR disks. */
+  readonly uuid?: string
 }
 
 const tableSchema = v.object({
@@ -21,7 +23,13 @@ const tableSchema = v.object({
     sectorsize: v.optional(v.number(), 512),
     partitions: v.optional(
       v.array(
-        v.object({ node: v.string(), start: v.number(), size: v.number(), type: v.string() }),
+        v.object({
+          node: v.string(),
+          start: v.number(),
+          size: v.number(),
+          type: v.string(),
+          uuid: v.optional(v.string()),
+        }),
       ),
       [],
     ),
@@ -69,6 +77,7 @@ function toPartition(table: Table, row: Table['partitions'][number]): Partition 
     offsetBytes: row.start * table.sectorsize,
     sizeBytes: row.size * table.sectorsize,
     type: row.type.toUpperCase(),
+    ...(row.uuid !== undefined && { uuid: row.uuid }),
   }
 }
 
@@ -77,7 +86,7 @@ function assertInside(image: SourceImage, partition: Partition): void {
   if (endBytes <= image.sizeBytes) return
   throw new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot import "${image.name}": partition ${partition.number} ends at byte ${endBytes}, the image at ${image.sizeBytes}`,
+    `Cannot use "${image.name}": partition ${partition.number} ends at byte ${endBytes}, the image at ${image.sizeBytes}`,
   )
 }
 
@@ -87,12 +96,12 @@ async function brokenGpt(image: SourceImage): Promise<BootwireError> {
   if (expectedBytes > image.sizeBytes) {
     return new BootwireError(
       'IMAGE_TRUNCATED',
-      `Cannot import "${image.name}": its GPT is of a disk of ${expectedBytes} bytes, the image has ${image.sizeBytes}`,
+      `Cannot use "${image.name}": its GPT is of a disk of ${expectedBytes} bytes, the image has ${image.sizeBytes}`,
     )
   }
   return new BootwireError(
     'IMAGE_NOT_BOOTABLE',
-    `Cannot import "${image.name}": its partition table (GPT) is damaged`,
+    `Cannot use "${image.name}": its partition table (GPT) is damaged`,
   )
 }
 

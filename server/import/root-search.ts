@@ -3,7 +3,7 @@ import type { Log } from '#server/log.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { KiB } from '#shared/units.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
-import { assertComplete, type FileSystem, probe } from './file-system.ts'
+import { assertComplete, type FileSystem, fileSystemOf, probe } from './file-system.ts'
 import type { ImageTree } from './image-tree.ts'
 import { MountedImage, nameOf, ROOT_TYPES } from './mounted-image.ts'
 import { readPartitionTable, wholeImage } from './partition-table.ts'
@@ -50,20 +50,21 @@ export async function inspectContent(
   signal: AbortSignal,
 ): Promise<ImageContent> {
   const whole = wholeImage(image)
-  const { type, partitionTable } = await probe(image, whole, signal)
-  if (type !== undefined) {
-    return { image, fileSystems: await completeFileSystems(image, [{ partition: whole, type }]) }
+  const { partitionTable, ...signature } = await probe(image, whole, signal)
+  const only = fileSystemOf(whole, signature)
+  if (only !== undefined) {
+    return { image, fileSystems: await completeFileSystems(image, [only]) }
   }
   if (partitionTable === undefined) {
     throw new BootwireError(
       'IMAGE_NOT_BOOTABLE',
-      `Cannot import "${image.name}": it has neither a partition table nor a file system`,
+      `Cannot use "${image.name}": it has neither a partition table nor a file system`,
     )
   }
   const fileSystems: FileSystem[] = []
   for (const partition of await readPartitionTable(image, signal)) {
-    const found = await probe(image, partition, signal)
-    if (found.type !== undefined) fileSystems.push({ partition, type: found.type })
+    const found = fileSystemOf(partition, await probe(image, partition, signal))
+    if (found !== undefined) fileSystems.push(found)
   }
   return { image, fileSystems: await completeFileSystems(image, fileSystems) }
 }
@@ -169,6 +170,6 @@ function noRoot(
   const where = rootPartition === undefined ? '' : ` on partition ${rootPartition}`
   return new BootwireError(
     'IMAGE_NOT_BOOTABLE',
-    `Cannot import "${image.name}": there is no Linux system${where} (an ext4, xfs or btrfs file system with etc/os-release and an init); found: ${found}`,
+    `Cannot use "${image.name}": there is no Linux system${where} (an ext4, xfs or btrfs file system with etc/os-release and an init); found: ${found}`,
   )
 }

@@ -117,12 +117,12 @@ export async function openSource({
     if (code === 'EACCES' || code === 'EPERM') {
       throw new BootwireError(
         'PERMISSION_DENIED',
-        `Cannot import "${name}": the server may not read it`,
+        `Cannot use "${name}": the server may not read it`,
         { cause: error },
       )
     }
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') {
-      throw new BootwireError('IMAGE_MISSING', `Cannot import "${name}": there is no such file`, {
+      throw new BootwireError('IMAGE_MISSING', `Cannot use "${name}": there is no such file`, {
         cause: error,
       })
     }
@@ -144,12 +144,12 @@ async function inspectFile(
   if (!status.isFile() && !status.isBlockDevice()) {
     throw new BootwireError(
       'IMAGE_MISSING',
-      `Cannot import "${name}": it is neither a file nor a block device`,
+      `Cannot use "${name}": it is neither a file nor a block device`,
     )
   }
   const sizeBytes = status.isFile() ? status.size : await deviceSize(path, signal)
   if (sizeBytes === 0) {
-    throw new BootwireError('IMAGE_EMPTY', `Cannot import "${name}": it has 0 bytes`)
+    throw new BootwireError('IMAGE_EMPTY', `Cannot use "${name}": it has 0 bytes`)
   }
   return { format: await detectFormat({ path, name, file, sizeBytes }), sizeBytes }
 }
@@ -193,6 +193,6 @@ async function deviceSize(path: string, signal: AbortSignal): Promise<number> {
 function truncated({ name, sizeBytes }: SourceImage, position: number): BootwireError {
   return new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot import "${name}": it ended after ${position} bytes, expected ${sizeBytes}`,
+    `Cannot use "${name}": it ended after ${position} bytes, expected ${sizeBytes}`,
   )
 }

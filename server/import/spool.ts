@@ -52,7 +52,7 @@ export class Spool {
     if (neededBytes + ROOM_LEFT_BYTES <= bavail * bsize) return
     throw new BootwireError(
       'STORE_FULL',
-      `Cannot import "${name}": for the time of the import it takes ${formatBytes(neededBytes)} in "${this.#folder}", where ${formatBytes(bavail * bsize)} are free and ${formatBytes(ROOM_LEFT_BYTES)} must stay so`,
+      `Cannot use "${name}": while it is read it takes ${formatBytes(neededBytes)} in "${this.#folder}", where ${formatBytes(bavail * bsize)} are free and ${formatBytes(ROOM_LEFT_BYTES)} must stay so`,
     )
   }
 

@@ -346,7 +346,7 @@ describe('openImage()', { timeout: 120_000 }, () => {
         await assert.rejects(openImage({ path: qcow2 }, deps, stack), {
           code: 'STORE_FULL',
           message:
-            /for the time of the import it takes 1\.\d MiB in ".*small\/spool", where 257\.0 MiB are free and 256\.0 MiB must stay so/,
+            /while it is read it takes 1\.\d MiB in ".*small\/spool", where 257\.0 MiB are free and 256\.0 MiB must stay so/,
         })
         assert.deepEqual(await readdir(join(small, 'spool')), [])
       } finally {

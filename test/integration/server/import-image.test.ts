@@ -133,6 +133,7 @@ describe('importImage', () => {
         'unpacking qcow2',
         'looking what is on the image',
         'taking out kernel and drivers',
+        'looking for secrets',
         'storing',
       ],
     )

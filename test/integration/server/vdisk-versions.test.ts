@@ -285,10 +285,7 @@ describe('an import', TIMEOUT, () => {
     assert.match(again.stdout, /^This image is x@1/)
     const empty = server.start('vdisk', 'import', '-', '--name', 'y')
     empty.child.stdin.end()
-    assert.match(
-      (await empty.ended).stderr,
-      /BW-E202 Cannot import "standard input": it has 0 bytes/,
-    )
+    assert.match((await empty.ended).stderr, /BW-E202 Cannot use "standard input": it has 0 bytes/)
   })
 
   it('is canceled by Ctrl-C, and leaves nothing', async () => {
