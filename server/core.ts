@@ -14,6 +14,7 @@ import { SlabPool } from './stream/slab-pool.ts'
 import { UnreadableObjects } from './stream/unreadable-objects.ts'
 import type { TraceFiles } from './traces/trace-files.ts'
 import { Traces } from './traces/traces.ts'
+import { LintReports } from './vdisks/lint-reports.ts'
 import { type KernelFiles, VDiskCatalog, type VersionUserName } from './vdisks/vdisk-catalog.ts'
 import { WriteStore } from './write-cache/write-store.ts'
 
@@ -29,6 +30,7 @@ export interface Core {
   readonly unreadable: UnreadableObjects
   readonly slabs: SlabPool
   readonly writes: WriteStore
+  readonly lintReports: LintReports
 }
 
 export interface CoreOptions {
@@ -63,6 +65,7 @@ export function createCore(options: CoreOptions): Core {
     log,
   })
   const boots = new BootLog({ store, now, log })
+  const lintReports = new LintReports(store)
   const traces = new Traces({ files: traceFiles, store: chunkStore, now, log })
   const catalog = new VDiskCatalog({
     store,
@@ -76,6 +79,9 @@ export function createCore(options: CoreOptions): Core {
     onDataRemoved: (versionId) => {
       traces.removeVersion(versionId).catch((error: unknown) => {
         log.error({ err: error, versionId }, 'cannot remove the traces of a version')
+      })
+      lintReports.remove(versionId).catch((error: unknown) => {
+        log.error({ err: error, versionId }, 'cannot remove what was found in a version')
       })
     },
     now,
@@ -103,6 +109,7 @@ export function createCore(options: CoreOptions): Core {
     unreadable,
     slabs,
     writes,
+    lintReports,
   }
 }
 

@@ -15,6 +15,7 @@ import type { ServeConfig } from './config.ts'
 import { type Core, createCore } from './core.ts'
 import { closeServer, createAgentServer, createBootServer } from './http-servers.ts'
 import { importImage } from './import/import-image.ts'
+import { lintImage } from './import/lint-image.ts'
 import { Spool } from './import/spool.ts'
 import { listen } from './listening.ts'
 import type { Log } from './log.ts'
@@ -80,6 +81,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   await core.boots.markInterrupted()
   await core.catalog.sweep()
   await core.traces.sweep()
+  await core.lintReports.sweep(new Set(await chunkStore.listVersions()))
   await core.writes.sweep(new Set((await core.registry.list()).map(({ id }) => id)))
   await warnOfMissingVDisk(config, core, log)
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
@@ -88,6 +90,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
     chunkStore,
     importImage: (request, onProgress, signal) =>
       importImage(request, { store: chunkStore, bootFiles, spool, log }, onProgress, signal),
+    lintImage: (source, report, signal) => lintImage(source, { spool, log, report, signal }),
     log,
     rollOver: () => prepareRollOver(config.stateFolder, key),
     server: { config, ...ports, pin: key.pin, startedAtMs: Date.now() },

@@ -1,5 +1,6 @@
 /** What goes over the administration socket: the JSON both the server and the CLI know. */
 import * as v from 'valibot'
+import type { LintReport } from '#server/lint/lint-report.ts'
 import type {
   BootRecord,
   ClientRecord,
@@ -42,6 +43,13 @@ export const importRequestSchema = v.object({
   path: v.pipe(v.string(), v.startsWith('/'), v.maxLength(PATH_LENGTH_MAX)),
 })
 export type ImportRequest = v.InferInput<typeof importRequestSchema>
+
+/** An image on the server that is no vDisk yet. */
+export const lintRequestSchema = v.object({
+  path: importRequestSchema.entries.path,
+  rootPartition: importOptionsSchema.entries.rootPartition,
+})
+export type LintRequest = v.InferInput<typeof lintRequestSchema>
 
 /** A number, or the beginning of an id. */
 export const promoteRequestSchema = v.object({
@@ -185,6 +193,13 @@ export interface ImportResult {
   /** How the image was read: raw, qcow2, … */
   readonly format: string
   readonly warnings: readonly string[]
+  /** What its machines should not share; absent when that could not be found out. */
+  readonly lint?: LintReport
+}
+
+export interface LintView extends LintReport {
+  /** What was looked into: `debian@2`, or the path of an image. */
+  readonly subject: string
 }
 
 export interface PromotionView {

@@ -8,6 +8,7 @@ import type { StatusView } from './admin-api.ts'
 import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
 import { type JoinRoutesServices, joinRoutes } from './join-routes.ts'
 import { type KeyRoutesServices, keyRoutes } from './key-routes.ts'
+import { type LintRoutesServices, lintRoutes } from './lint-routes.ts'
 import type { Route } from './router.ts'
 import { type StoreRoutesServices, storeRoutes } from './store-routes.ts'
 import { type VDiskRoutesServices, vdiskRoutes } from './vdisk-routes.ts'
@@ -25,6 +26,7 @@ export interface ServerFacts {
 export type AdminServices = ClientRoutesServices &
   VDiskRoutesServices &
   VersionRoutesServices &
+  LintRoutesServices &
   StoreRoutesServices &
   JoinRoutesServices &
   Pick<KeyRoutesServices, 'rollOver'> & { readonly server: ServerFacts }
@@ -34,6 +36,7 @@ export function createAdminRoutes(services: AdminServices): Route[] {
     { method: 'GET', path: '/status', handle: () => status(services) },
     ...vdiskRoutes(services),
     ...versionRoutes(services),
+    ...lintRoutes(services),
     ...storeRoutes(services),
     ...clientRoutes(services),
     ...joinRoutes(services),

@@ -2,11 +2,13 @@
 
 import type * as v from 'valibot'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
+import type { LintReport } from '#server/lint/lint-report.ts'
 import type { Log } from '#server/log.ts'
 import type { ClientRecord, KernelRecord, VersionRecord } from '#server/state/records.ts'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
 import type { Traces } from '#server/traces/traces.ts'
+import type { LintReports } from '#server/vdisks/lint-reports.ts'
 import type { VDisk } from '#server/vdisks/vdisk.ts'
 import type { RegisteredVersion, VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { BootwireError } from '#shared/errors.ts'
@@ -32,6 +34,8 @@ export interface Imported {
   readonly osName: string
   readonly kernel?: KernelRecord
   readonly warnings: readonly string[]
+  /** Absent when it could not be searched. */
+  readonly lint?: LintReport
 }
 
 /** An image on the server's disks, or bytes that come. */
@@ -52,6 +56,7 @@ export interface VDiskRoutesServices {
   readonly versions: OpenVersions
   readonly traces: Pick<Traces, 'list' | 'prepare'>
   readonly importImage: Importer
+  readonly lintReports: Pick<LintReports, 'keep'>
   readonly log: Log
 }
 
@@ -175,7 +180,7 @@ async function importCounted(
   const imported = await services.importImage(request, progress, signal)
   if (imported.kernel === undefined && !kernelOptional) throw noKernel(nameOf(source))
   signal.throwIfAborted()
-  const { warnings, format, ...found } = imported
+  const { warnings, format, lint, ...found } = imported
   // Before anybody can boot it, so that its first boot is foreseen too.
   progress({ stage: 'foreseeing its boots', doneBytes: 0, totalBytes: 0 })
   await foresee(services, name, found)
@@ -187,7 +192,9 @@ async function importCounted(
     ...(access !== undefined && { access }),
     promote,
   })
-  return await resultOf(services, registered, { warnings, format })
+  if (lint !== undefined) await keepReport(services, registered.version, lint)
+  const facts = { warnings, format, ...(lint !== undefined && { lint }) }
+  return await resultOf(services, registered, facts)
 }
 
 /** What is known of a version already, by its boots or those of the same image elsewhere, stays. */
@@ -202,10 +209,23 @@ async function foresee(
   await traces.prepare({ versionId, root, ...(kernel !== undefined && { kernel }) }, before)
 }
 
+/** What is not kept is found again when it is asked for. */
+async function keepReport(
+  { lintReports, log }: VDiskRoutesServices,
+  version: VersionRecord,
+  report: LintReport,
+): Promise<void> {
+  try {
+    await lintReports.keep(version, report)
+  } catch (error) {
+    log.error({ err: error }, 'cannot keep what was found in the image')
+  }
+}
+
 async function resultOf(
   services: VDiskRoutesServices,
   registered: RegisteredVersion,
-  facts: Pick<ImportResult, 'warnings' | 'format'>,
+  facts: Pick<ImportResult, 'warnings' | 'format' | 'lint'>,
 ): Promise<ImportResult> {
   const { version, outcome } = registered
   const clients = await services.registry.list()

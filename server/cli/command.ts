@@ -27,6 +27,9 @@ export class UsageError extends Error {}
  */
 export class BadOutcome extends Error {}
 
+/** What was looked for was found, which the command has told of: exit status 3. */
+export class SecretsFound extends Error {}
+
 /** A person pressed Ctrl-C. */
 export class Canceled extends Error {}
 

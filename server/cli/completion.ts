@@ -30,11 +30,12 @@ const VDISK_ACTIONS = new Set([
   'rollback',
   'export',
   'trace',
+  'lint',
   'write-cache',
   'rm',
 ])
 /** Those that also take one version: `debian@2`. */
-const VERSION_ACTIONS = new Set(['promote', 'export', 'trace', 'rm'])
+const VERSION_ACTIONS = new Set(['promote', 'export', 'trace', 'lint', 'rm'])
 
 type NameKind = 'client' | 'vdisk' | 'vdisk or version'
 

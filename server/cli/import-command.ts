@@ -18,6 +18,7 @@ import {
   UsageError,
   withJson,
 } from './command.ts'
+import { lintWarnings } from './lint-command.ts'
 import { ProgressLine } from './progress-line.ts'
 import { formatDuration, formatPairs, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
@@ -92,8 +93,13 @@ async function importVDisk(options: ImportCommandOptions, terminal: Terminal): P
     progress.end(),
   )
   const seconds = (performance.now() - startedMs) / 1000
-  for (const warning of result.warnings) terminal.err(`warning: ${warning}\n`)
+  for (const warning of warningsOf(result)) terminal.err(`warning: ${warning}\n`)
   answer(terminal, options.json, result, (result) => formatImported(result, seconds))
+}
+
+function warningsOf({ warnings, lint, version }: ImportResult): readonly string[] {
+  if (lint === undefined) return warnings
+  return [...warnings, ...lintWarnings(lint, `${version.vdisk}@${version.number}`)]
 }
 
 async function runImport(

@@ -3,7 +3,14 @@ import yargs from 'yargs'
 import { VERSION } from '#server/version.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { clientCommands } from './client-commands.ts'
-import { BadOutcome, Canceled, STDIO, UsageError, withCommonOptions } from './command.ts'
+import {
+  BadOutcome,
+  Canceled,
+  SecretsFound,
+  STDIO,
+  UsageError,
+  withCommonOptions,
+} from './command.ts'
 import { COMPLETION_FLAG, completeNames } from './completion.ts'
 import { joinCommands } from './join-commands.ts'
 import { keyCommands } from './key-commands.ts'
@@ -14,9 +21,9 @@ import { vdiskCommands } from './vdisk-commands.ts'
 
 /**
  * 0: done. 1: it could not be done, or what was checked is damaged. 2: the command line is wrong.
- * 130: canceled with Ctrl-C, as shells have it.
+ * 3: secrets were found (`vdisk lint`). 130: canceled with Ctrl-C, as shells have it.
  */
-export const EXIT_STATUS = { ok: 0, failed: 1, usage: 2, canceled: 130 } as const
+export const EXIT_STATUS = { ok: 0, failed: 1, usage: 2, secrets: 3, canceled: 130 } as const
 export type ExitStatus = (typeof EXIT_STATUS)[keyof typeof EXIT_STATUS]
 
 /** Runs one command line; returns when the command is done, for `serve` when the server stopped. */
@@ -38,6 +45,7 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
       if (error.message !== '') terminal.err(`bootwire: ${error.message}\n`)
       return EXIT_STATUS.failed
     }
+    if (error instanceof SecretsFound) return EXIT_STATUS.secrets
     if (error instanceof Canceled) {
       terminal.err('bootwire: canceled\n')
       return EXIT_STATUS.canceled

@@ -10,6 +10,7 @@ import { VDISK } from './arguments.ts'
 import { adminClient, answer, type Cli, itemPath, withJson } from './command.ts'
 import { exportCommand } from './export-command.ts'
 import { importCommand } from './import-command.ts'
+import { lintCommand } from './lint-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { traceCommand } from './trace-command.ts'
@@ -29,6 +30,7 @@ export function vdiskCommands(cli: Cli, terminal: Terminal): Cli {
     promoteCommand,
     rollbackCommand,
     traceCommand,
+    lintCommand,
     vdiskWriteCacheCommand,
     accessCommand,
     removeCommand,

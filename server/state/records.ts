@@ -1,4 +1,5 @@
 /** What the database holds: one interface per kind of record, and the key each lies under. */
+import type { LintReport } from '#server/lint/lint-report.ts'
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { KeyPlace } from '#shared/identity/device-key.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
@@ -8,6 +9,8 @@ import type { Hydration, RootLocation, Status, WriteCacheSettings } from '#share
 export const VDISK_KEYS = 'vdisk/'
 /** `version/<vDisk>/<version id>`: two vDisks made of the same image share what is stored. */
 export const VERSION_KEYS = 'version/'
+/** `lint/<version id>/<partition of the root>` */
+export const LINT_KEYS = 'lint/'
 /** `client/<id>` */
 export const CLIENT_KEYS = 'client/'
 /**
@@ -71,6 +74,13 @@ export interface VersionRecord {
   /** PRETTY_NAME of the image's os-release. */
   readonly osName: string
   readonly kernel?: KernelRecord
+}
+
+/** What is in a version that its machines should not share. */
+export interface LintRecord {
+  /** Of the rules that made it. */
+  readonly rules: number
+  readonly report: LintReport
 }
 
 export interface KernelRecord {
