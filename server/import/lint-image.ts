@@ -12,6 +12,7 @@ import { KiB, MiB } from '#shared/units.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
 import type { FileSystem } from './file-system.ts'
 import { type FstabEntry, fileSystemNamed, parseFstab, subvolumeOption } from './fstab.ts'
+import type { ImageTree } from './image-tree.ts'
 import { isReadable, MountedImage, nameOf, ROOT_TYPES } from './mounted-image.ts'
 import { type FoundRoot, findRoot, type ImageContent, inspectContent } from './root-search.ts'
 import { type ImageSource, openImage, type SourceDeps, type SourceImage } from './source-image.ts'
@@ -79,7 +80,7 @@ export async function lintRoot(
 ): Promise<LintReport> {
   const lint = new ImageLint()
   await lint.search({ root: mounted.tree.root, at: '' }, deps.signal)
-  const fstab = parseFstab((await mounted.tree.text(FSTAB, FSTAB_BYTES_MAX)) ?? '')
+  const fstab = await readFstab(mounted.tree, deps.log)
   await mounted[Symbol.asyncDispose]()
   const searched = new Set([location.partition])
   for (const mount of mountsIn(fstab, content)) {
@@ -88,6 +89,16 @@ export async function lintRoot(
     }
   }
   return lint.report(notSearched(content, searched))
+}
+
+/** One that is damaged or absurdly long counts as none: what it would have named is told of. */
+async function readFstab(tree: ImageTree, log: Log): Promise<FstabEntry[]> {
+  try {
+    return parseFstab((await tree.text(FSTAB, FSTAB_BYTES_MAX)) ?? '')
+  } catch (error) {
+    log.debug({ err: error }, 'fstab of the image not read')
+    return []
+  }
 }
 
 interface OtherMount {

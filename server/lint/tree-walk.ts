@@ -102,8 +102,8 @@ export class TreeWalk<Owner> {
         if (this.#isOutOfTime) return
         if (entry.name.includes(SLASH)) continue
         const { owners, trails } = step(folder.trails, entry.name.toString())
-        if (trails.length > 0 && entry.isDirectory()) this.#enqueue(folder, entry.name, trails)
-        if (owners.length > 0) yield* this.#file(handle, folder, { name: entry.name, owners })
+        if (entry.isDirectory()) this.#enqueue(folder, entry.name, trails)
+        else if (owners.length > 0) yield* this.#file(handle, folder, { name: entry.name, owners })
       }
     }
   }
@@ -128,6 +128,7 @@ export class TreeWalk<Owner> {
   }
 
   #enqueue(folder: Folder<Owner>, name: Buffer, trails: Step<Owner>['trails']): void {
+    if (trails.length === 0) return
     const names = [...folder.names, name]
     if (names.length > this.#limits.depthMax) this.#deepFolders += 1
     else this.#queue.push({ names, path: `${folder.path}/${name.toString()}`, trails })

@@ -134,6 +134,29 @@ describe('lintImage', TIMEOUT, () => {
     assert.deepEqual(report.incomplete, [])
   })
 
+  it('goes on where the file system is damaged, and says so; its import does, too', async () => {
+    const image = await imageOf('damaged', async (folder) => {
+      await plant(folder, 'etc/fstab', 'x'.repeat(100_000))
+      await plant(folder, 'home/ann/.ssh/id_rsa', SECRET)
+      await plant(folder, 'home/bob/.ssh/id_rsa', SECRET)
+    })
+    const reasons = ['/home/ann/.ssh', '/etc/fstab']
+    for (const path of reasons) await run('debugfs', ['-w', '-R', `clri ${path}`, image])
+    const expected = {
+      paths: ['/home/bob/.ssh/id_rsa'],
+      incomplete: ['Files and folders that could not be read: 2'],
+    }
+    const report = await lintIt({ path: image })
+    assert.deepEqual({ paths: pathsIn(report), incomplete: report.incomplete }, expected)
+    const store = await ContentStore.open(path('damaged-state/store'), { sign: signForTest })
+    const bootFiles = await BootFiles.open(path('damaged-state'))
+    const deps = { store, bootFiles, spool, log: silentLog() }
+    const { signal } = new AbortController()
+    const imported = await importImage({ path: image }, deps, () => undefined, signal)
+    await store.close()
+    assert.deepEqual(imported.lint, report)
+  })
+
   it('says what is wrong with an image', async () => {
     await assert.rejects(lintIt({ path: path('nowhere') }), {
       code: 'IMAGE_MISSING',
