@@ -130,8 +130,10 @@ function withLimits(cli: Cli, forDefault: string, usesDefault: number | undefine
     })
 }
 
-function describe({ kind, uses, untilMs, vdisks, ...rest }: JoinView): string {
-  const whom = 'subnet' in rest ? `whoever comes from ${rest.subnet}` : 'who brings this token'
+function describe(view: JoinView): string {
+  const { uses, untilMs, vdisks } = view
+  const whom =
+    view.kind === 'subnet' ? `whoever comes from ${view.subnet}` : 'who brings this token'
   const many = uses === undefined ? 'any number of machines' : `${uses} of them`
   const what = vdisks.length === 0 ? 'no vDisk yet' : vdisks.join(', ')
   return `Admits ${whom}, ${many}, until ${formatTime(untilMs)}, with ${what}`

@@ -45,7 +45,10 @@ describe('a machine that proves who it is', { timeout: 8 * BOOT_TIMEOUT_MS }, ()
 
   it('shows a code, by which it is admitted, and its TPM proves it from then on', async () => {
     await using machine = site.powerOn({ name: 'tpm', mac: MAC, tpm: tpm('own') })
-    const { groups } = await machine.console.expect(/shows the code (?<code>[A-Z]{4}-[A-Z]{4})/, LONG)
+    const { groups } = await machine.console.expect(
+      /shows the code (?<code>[A-Z]{4}-[A-Z]{4})/,
+      LONG,
+    )
     const code = groups['code'] ?? ''
     assert.match(await command('client', 'ls', '--pending'), new RegExp(code))
     const byName = await site.server.run('client', 'approve', MAC)

@@ -65,7 +65,10 @@ describe('a machine that was enrolled', TIMEOUT, () => {
     session.start()
     await until(session, () => session.connection.error !== undefined)
     assert.equal(session.connection.error?.code, 'KEY_MISMATCH')
-    assert.match(session.connection.error?.message ?? '', new RegExp(`belongs to another server.*${known}`))
+    assert.match(
+      session.connection.error?.message ?? '',
+      new RegExp(`belongs to another server.*${known}`),
+    )
     assert.deepEqual(new Set(asked), new Set(['/key-chain']))
     server.close()
     server.closeAllConnections()
