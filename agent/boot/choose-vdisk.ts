@@ -85,7 +85,8 @@ async function untilOffered({ session, consoles, facts }: ChooseParts): Promise<
   try {
     for (;;) {
       const changed = session.changed()
-      const reason = waitReason(facts, session.connection, session.identity)
+      const { connection, identity, trust } = session
+      const reason = waitReason(facts, connection, identity, trust.known)
       if (reason === undefined) return
       if (screen !== undefined) screen.update(reason)
       else if (!isPatient || session.connection.isUp) {

@@ -11,14 +11,17 @@ export function waitReason(
   facts: MachineFacts,
   connection: ConnectionState,
   identity: Identity | undefined,
+  serverPins: ReadonlySet<string>,
 ): WaitState | undefined {
   const address = nameOf(connection.server)
   const isConnected = connection.isUp
   const reason =
     isConnected && identity !== undefined ? reasonOf(identity) : unreached(address, connection)
   if (reason === undefined) return undefined
+  const code = isConnected ? identity?.enrolCode : undefined
   return {
     facts,
+    ...(code !== undefined && { enrol: { code, serverPins: [...serverPins] } }),
     ...(identity && { hostname: identity.hostname }),
     server: { address, isConnected, ...(identity && { name: identity.serverName }) },
     ...reason,

@@ -4,6 +4,7 @@
  */
 import { BootwireError, describeError } from '#shared/errors.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
+import type { EnrolCode } from './code-frame.ts'
 import { COLUMNS, type Frame, type Row } from './frame.ts'
 import { EMPTY_ROW, indent, masthead, RULE_ROW, TEXT_COLUMNS } from './masthead.ts'
 import { cut, fit, wrapAtMost } from './text-layout.ts'
@@ -28,6 +29,8 @@ export interface WaitState {
   readonly matter: unknown
   /** What somebody must do; without it an error's own words are shown. */
   readonly advice?: WaitAdvice
+  /** Shown on a key, while nobody has vouched for this machine's key. */
+  readonly enrol?: EnrolCode
 }
 
 export interface WaitServer {
@@ -54,8 +57,12 @@ export function waitFrame(state: WaitState, waitedMs: number): Frame {
     EMPTY_ROW,
     ...adviceRows(state),
     RULE_ROW,
-    { text: indent(`Waiting for ${formatWaited(waitedMs)}. Goes on by itself. Any key: redraw`) },
+    { text: indent(`Waiting for ${formatWaited(waitedMs)}. Goes on by itself. ${keysOf(state)}`) },
   ]
+}
+
+function keysOf({ enrol }: WaitState): string {
+  return enrol === undefined ? 'Any key: redraw' : 'Q: QR code. Others: redraw'
 }
 
 function machineRows({ facts, hostname, server }: WaitState): Row[] {

@@ -1,12 +1,16 @@
 /**
  * The screen of a client that waits. It counts the time, changes in place when the matter changes,
- * and goes away when it is closed.
+ * shows the QR code of an enrolment on a key, and goes away when it is closed.
  */
-import { updateFrame } from './frame.ts'
+import { codeFrame } from './code-frame.ts'
+import { type Frame, updateFrame } from './frame.ts'
+import type { Key } from './keys.ts'
 import type { Screen, ScreenHost } from './screen.ts'
 import { type WaitState, waitFrame } from './wait-frame.ts'
 
 const TICK_MS = 1_000
+
+const QR_KEY = 'q'
 
 export interface WaitScreenOptions {
   /** Monotonic milliseconds. */
@@ -14,20 +18,19 @@ export interface WaitScreenOptions {
 }
 
 export class WaitScreen implements AsyncDisposable {
-  readonly #screen: Screen
+  #screen: Screen | undefined
   readonly #now: () => number
   readonly #sinceMs: number
   readonly #timer: NodeJS.Timeout
   #state: WaitState
+  #isCodeShown = false
 
-  private constructor(screen: Screen, state: WaitState, now: () => number) {
-    this.#screen = screen
+  private constructor(state: WaitState, now: () => number) {
     this.#state = state
     this.#now = now
     this.#sinceMs = now()
-    screen.draw(this.#frame())
     this.#timer = setInterval(() => {
-      screen.update(this.#frame())
+      this.#screen?.update(this.#frame())
     }, TICK_MS)
     this.#timer.unref()
   }
@@ -37,23 +40,37 @@ export class WaitScreen implements AsyncDisposable {
     state: WaitState,
     options: WaitScreenOptions = {},
   ): Promise<WaitScreen> {
-    const screen = await host.openScreen(() => false)
-    return new WaitScreen(screen, state, options.now ?? (() => performance.now()))
+    const waiting = new WaitScreen(state, options.now ?? (() => performance.now()))
+    waiting.#screen = await host.openScreen((key) => waiting.#press(key))
+    waiting.#screen.draw(waiting.#frame())
+    return waiting
   }
 
   /** Shows something else to wait for; the time counted goes on. The same once more is not drawn. */
   update(state: WaitState): void {
     const isSame = updateFrame(waitFrame(this.#state, 0), waitFrame(state, 0)) === ''
     this.#state = state
-    if (!isSame) this.#screen.draw(this.#frame())
+    if (isSame) return
+    this.#isCodeShown &&= state.enrol !== undefined
+    this.#screen?.draw(this.#frame())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer)
-    await this.#screen[Symbol.asyncDispose]()
+    await this.#screen?.[Symbol.asyncDispose]()
   }
 
-  #frame() {
+  #press(key: Key): boolean {
+    const isAsked = key.kind === 'character' && key.character.toLowerCase() === QR_KEY
+    if (!this.#isCodeShown && !(isAsked && this.#state.enrol !== undefined)) return false
+    this.#isCodeShown = !this.#isCodeShown
+    this.#screen?.draw(this.#frame())
+    return true
+  }
+
+  #frame(): Frame {
+    const { enrol, hostname, server } = this.#state
+    if (this.#isCodeShown && enrol !== undefined) return codeFrame(enrol, hostname, server.name)
     return waitFrame(this.#state, this.#now() - this.#sinceMs)
   }
 }

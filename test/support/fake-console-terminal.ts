@@ -16,7 +16,7 @@ const BLANK: Cell = { character: ' ', style: '' }
 const STYLES: Readonly<Record<string, string>> = { 0: '', 1: 'bold', 7: 'reverse' }
 
 // oxlint-disable-next-line no-control-regex -- control sequences are what this is about
-const PARTS = /\x1b\[(?<parameters>[0-9;?]*)(?<final>[A-Za-z])|(?<character>[ -~\r\n])/gy
+const PARTS = /\x1b\[(?<parameters>[0-9;?]*)(?<final>[A-Za-z])|(?<character>[ -~▀▄█\r\n])/gy
 
 export class FakeConsoleTerminal {
   #cells: Cell[][] = emptyCells()

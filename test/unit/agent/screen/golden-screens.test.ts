@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { codeFrame } from '#agent/screen/code-frame.ts'
 import { drawFrame, type Frame } from '#agent/screen/frame.ts'
 import { menuFrame } from '#agent/screen/menu-frame.ts'
 import { createMenuState, pressMenuKey } from '#agent/screen/menu-state.ts'
@@ -41,6 +42,8 @@ const PENDING: WaitState = {
   advice: { text: 'Approve it on the server:', command: 'bootwire client approve client-7' },
 }
 
+const PIN = 'Xk3tq1m2n4b5v6c7x8z9a0s1d2f3g4h5j6k7l8q9w0e'
+
 const HEADING = { hostname: 'client-7', serverName: 'lab' }
 
 describe('golden screens', () => {
@@ -70,6 +73,11 @@ describe('golden screens', () => {
 
   it('a machine that waits to be approved', () => {
     assert.equal(shown(waitFrame(PENDING, 72_000)), golden('waiting-for-approval'))
+  })
+
+  it('the code of a machine for a phone, read back by a reader of QR codes when it was made golden', () => {
+    const frame = codeFrame({ code: 'WDJB-MJHT', serverPins: [PIN] }, 'client-7', 'lab')
+    assert.equal(shown(frame), golden('enrol-code'))
   })
 
   it('a server that does not answer', () => {

@@ -72,6 +72,22 @@ describe('WaitScreen', () => {
     assert.equal(screen.press('enter'), false)
   })
 
+  it('shows the code for a phone on a key and back on any, only while there is one', async (t) => {
+    const screen = new FakeConsoleScreen()
+    await using waiting = await WaitScreen.open(screen, STATE, createClock(t))
+    assert.equal(screen.press({ character: 'q' }), false)
+    const enrol = { code: 'WDJB-MJHT', serverPins: [] }
+    waiting.update({ ...STATE, enrol })
+    assert.match(screen.text, /Q: QR code/)
+    assert.equal(screen.press({ character: 'q' }), true)
+    assert.match(screen.text, /Code of this machine: WDJB-MJHT/)
+    assert.equal(screen.press('enter'), true)
+    assert.match(screen.text, /Waiting for/)
+    assert.equal(screen.press({ character: 'Q' }), true)
+    waiting.update(STATE)
+    assert.match(screen.text, /Waiting for/)
+  })
+
   it('goes away when it is closed, and counts no more', async (t) => {
     const clock = createClock(t)
     const screen = new FakeConsoleScreen()
