@@ -2,7 +2,7 @@
  * A QR code of characters that are half a square each (U+2580 ff.): light squares are drawn, dark ones left
  * out, as on the dark ground of a console. Pure.
  */
-import qrcode from 'qrcode-generator'
+import createQrCode from 'qrcode-generator'
 
 /** A quarter of the squares may be unreadable: lines of the kernel run through a console. */
 const ERROR_CORRECTION = 'Q'
@@ -17,7 +17,7 @@ const HALVES = { both: '█', upper: '▀', lower: '▄', none: ' ' }
 
 /** `text` in digits, capital letters and ` $%*+-./:`. Returns rows of equal length. */
 export function qrRows(text: string): string[] {
-  const code = qrcode(ANY_VERSION, ERROR_CORRECTION)
+  const code = createQrCode(ANY_VERSION, ERROR_CORRECTION)
   code.addData(text, 'Alphanumeric')
   code.make()
   const inner = code.getModuleCount()
