@@ -2,7 +2,8 @@
  * The product's stream server for the bench: chunks by content on files, sessions, websockets, TLS. What it
  * stores is compressed where that pays, as an import does.
  *
- * usage: stream-server-process.ts IMAGE FOLDER; writes {"port","pin"} on a line when it listens
+ * usage: stream-server-process.ts IMAGE FOLDER [MAC]; writes {"port","pin"} on a line when it listens. With a MAC
+ * only that client gets the vDisk, and all others wait to be approved.
  */
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
@@ -27,7 +28,7 @@ export const BENCH_VDISK = 'bench'
 if (import.meta.main) await serve()
 
 async function serve(): Promise<void> {
-  const [imagePath, folder] = process.argv.slice(2)
+  const [imagePath, folder, mac] = process.argv.slice(2)
   invariant(imagePath && folder, 'IMAGE FOLDER')
   const key = await ensureServerKey(folder)
   const chunkStore = await ContentStore.open(join(folder, 'store'), { sign: versionSigner(key) })
@@ -38,7 +39,7 @@ async function serve(): Promise<void> {
     bootFiles: { listKernels: async () => [], removeKernel: async () => undefined },
     writesFolder: '/dev/null/writes',
     writeQuotaBytes: 0,
-    unknownClients: { kind: 'vdisk', vdisk: BENCH_VDISK },
+    unknownClients: mac === undefined ? { kind: 'vdisk', vdisk: BENCH_VDISK } : { kind: 'approve' },
     hostnamePattern: 'client-{n}',
     now: Date.now,
     log: silentLog(),
@@ -52,7 +53,13 @@ async function serve(): Promise<void> {
     committed: await writer.commit(),
     root: { partition: 0, fsType: 'ext4', options: '' },
     osName: 'none',
+    access: 'anyone',
   })
+  if (mac !== undefined) {
+    const { id } = await core.registry.identify({ macs: [mac] }, '127.0.0.1')
+    await core.registry.assign(id, [BENCH_VDISK], { only: true })
+    await core.registry.approve(id)
+  }
   const stream = new StreamServer({
     ...core,
     settings: { serverName: 'bench', menuSeconds: 0, enrolSecret: Buffer.alloc(32) },

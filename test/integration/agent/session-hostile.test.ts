@@ -142,11 +142,12 @@ describe('a server that is none, or not ours', TIMEOUT, () => {
     }
   })
 
-  it('KEY_MISMATCH: another key; not a byte is sent to it', async () => {
-    let receivedBytes = 0
+  it('KEY_MISMATCH: another key; it is asked for its former keys, and told nothing', async () => {
+    const received: string[] = []
     await using server = await RawServer.tls((socket) => {
       socket.on('data', (data) => {
-        receivedBytes += data.length
+        received.push(String(data))
+        socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n')
       })
     })
     const pin = (await createServerKey()).pin
@@ -154,7 +155,9 @@ describe('a server that is none, or not ours', TIMEOUT, () => {
       code: 'KEY_MISMATCH',
       message: `Cannot trust 127.0.0.1:${server.port}: its key is ${key.pin}, expected ${pin}`,
     })
-    assert.equal(receivedBytes, 0)
+    assert.deepEqual([...new Set(received)], [
+      `GET /key-chain HTTP/1.1\r\nhost: 127.0.0.1:${server.port}\r\nconnection: close\r\n\r\n`,
+    ])
   })
 
   it('LIMIT_EXCEEDED or SERVER_NOT_BOOTWIRE: what it answers instead of an upgrade', async () => {

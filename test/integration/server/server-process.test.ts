@@ -27,7 +27,8 @@ describe('bootwire', TIMEOUT, () => {
     await using folder = await createTemporaryFolder()
     const image = await createBootableImage(folder.path, 'Debian 12')
     await using server = await startServerProcess(join(folder.path, 'state'))
-    const imported = await server.run('vdisk', 'import', image, '--kernel-optional')
+    const forAnyone = ['--kernel-optional', '--access', 'anyone']
+    const imported = await server.run('vdisk', 'import', image, ...forAnyone)
     assert.equal(imported.status, 0, imported.stderr)
     assert.match(imported.stdout, /^vDisk debian-12, imported in /)
     const agent = await TestAgent.connect(server.tlsPort)

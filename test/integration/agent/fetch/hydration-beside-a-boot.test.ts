@@ -92,7 +92,14 @@ describe('hydration beside a boot', { timeout: 120_000 }, () => {
     for (let at = 0; at < image.length; at += MiB) await writer.append(image.subarray(at, at + MiB))
     const committed = await writer.commit()
     const root = { partition: 1, fsType: 'ext4', options: '' }
-    await core.catalog.register({ name: 'debian', title: '', committed, root, osName: '' })
+    await core.catalog.register({
+      name: 'debian',
+      title: '',
+      committed,
+      root,
+      osName: '',
+      access: 'anyone',
+    })
     ;({ versionId } = committed)
     stream = await startStream({ core, key })
   })
