@@ -155,9 +155,10 @@ describe('a server that is none, or not ours', TIMEOUT, () => {
       code: 'KEY_MISMATCH',
       message: `Cannot trust 127.0.0.1:${server.port}: its key is ${key.pin}, expected ${pin}`,
     })
-    assert.deepEqual([...new Set(received)], [
-      `GET /key-chain HTTP/1.1\r\nhost: 127.0.0.1:${server.port}\r\nconnection: close\r\n\r\n`,
-    ])
+    assert.deepEqual(
+      [...new Set(received)],
+      [`GET /key-chain HTTP/1.1\r\nhost: 127.0.0.1:${server.port}\r\nconnection: close\r\n\r\n`],
+    )
   })
 
   it('LIMIT_EXCEEDED or SERVER_NOT_BOOTWIRE: what it answers instead of an upgrade', async () => {
