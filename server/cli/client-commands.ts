@@ -1,6 +1,6 @@
 /** `bootwire client …` */
 
-import type { ClientDetails, ClientView } from '#server/admin/admin-api.ts'
+import type { ClientDetails, ClientView, VDiskView } from '#server/admin/admin-api.ts'
 import { writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import { formatBytes } from '#shared/units.ts'
 import { CLIENT } from './arguments.ts'
@@ -122,7 +122,7 @@ function approveCommand(cli: Cli, terminal: Terminal): Cli {
         client.assignments.length > 0
           ? ''
           : `It has no vDisk yet: bootwire client assign ${client.hostname} VDISK\n`
-      terminal.out(`Approved ${client.hostname}\n${hint}`)
+      terminal.out(`Approved ${client.hostname}\n${hint}${await withheldHint(options, client)}`)
     },
   )
 }
@@ -203,7 +203,8 @@ function assignCommand(cli: Cli, terminal: Terminal): Cli {
         client.state === 'approved'
           ? ''
           : `It may not boot yet: bootwire client approve ${client.hostname}\n`
-      terminal.out(`${client.hostname} boots ${client.assignments.join(', ')}\n${hint}`)
+      const withheld = await withheldHint(options, client)
+      terminal.out(`${client.hostname} boots ${client.assignments.join(', ')}\n${hint}${withheld}`)
     },
   )
 }
@@ -265,6 +266,21 @@ async function act(
 ): Promise<ClientView> {
   const path = itemPath('clients', options.client, `/${action}`)
   return await adminClient(options).ask<ClientView>('POST', path, body ?? {})
+}
+
+/** What a client without a key is assigned, and does not get. */
+async function withheldHint(options: CommonOptions, client: ClientView): Promise<string> {
+  if (client.key !== undefined || client.assignments.length === 0) return ''
+  const vdisks = await adminClient(options).ask<VDiskView[]>('GET', '/vdisks')
+  const withheld = vdisks.filter(
+    ({ name, access }) => access !== 'anyone' && client.assignments.includes(name),
+  )
+  return withheld
+    .map(
+      ({ name }) =>
+        `${name} is only for machines that prove who they are by a key, and no key of this one was vouched for. For all: bootwire vdisk access ${name} anyone\n`,
+    )
+    .join('')
 }
 
 function formatClients(clients: readonly ClientView[], none: string): string {

@@ -27,8 +27,7 @@ describe('bootwire', TIMEOUT, () => {
     await using folder = await createTemporaryFolder()
     const image = await createBootableImage(folder.path, 'Debian 12')
     await using server = await startServerProcess(join(folder.path, 'state'))
-    const forAnyone = ['--kernel-optional', '--access', 'anyone']
-    const imported = await server.run('vdisk', 'import', image, ...forAnyone)
+    const imported = await server.run('vdisk', 'import', image, '--kernel-optional')
     assert.equal(imported.status, 0, imported.stderr)
     assert.match(imported.stdout, /^vDisk debian-12, imported in /)
     const agent = await TestAgent.connect(server.tlsPort)
@@ -40,7 +39,9 @@ describe('bootwire', TIMEOUT, () => {
       [['client-1', 'waiting']],
     )
     const approved = await server.run('client', 'approve', 'client-1', '--vdisk', 'debian-12')
-    assert.equal(approved.stdout, 'Approved client-1\n')
+    assert.match(approved.stdout, /^Approved client-1\n.*bootwire vdisk access debian-12 anyone\n$/)
+    assert.equal((await agent.nextMessage('identity')).withheld, 1)
+    await server.run('vdisk', 'access', 'debian-12', 'anyone')
     assert.equal((await agent.nextMessage('identity')).defaultVdisk, 'debian-12')
     agent.say({ kind: 'open', vdisk: 'debian-12', firstPushBytes: 0 })
     const opened = await agent.nextMessage('opened')
