@@ -147,6 +147,11 @@ export const ERROR_KINDS = {
     'BW-E317',
     'Restart this client; if it stays, somebody between it and the server changes what is sent',
   ),
+  IDENTITY_IN_USE: kind(
+    'BW-E318',
+    'Switch the other machine off, or look which of the two it is: a copied disk or key, or a board with the serial number of another; "bootwire client show" has what both claim',
+    true,
+  ),
   LIMIT_EXCEEDED: kind(
     'BW-E310',
     'Try again later; the server is protecting itself against too many requests',

@@ -78,7 +78,7 @@ export class BootLog {
       if (tracked.record.end !== 'running') tracked.resumed()
       return tracked
     }
-    const stored = (await this.list(clientId)).find((record) => record.bootId === bootId)
+    const stored = await this.find(clientId, bootId)
     // Asked again: another session of the same boot may have come first during the wait.
     const raced = this.#boots.get(memoryKey(clientId, bootId))
     if (raced !== undefined) return raced
@@ -86,6 +86,11 @@ export class BootLog {
     const boot = this.#track(stored)
     boot.resumed()
     return boot
+  }
+
+  /** Returns the record of a boot. */
+  async find(clientId: string, bootId: string): Promise<BootRecord | undefined> {
+    return (await this.list(clientId)).find((record) => record.bootId === bootId)
   }
 
   /** Returns the running boot with this id, whichever client it belongs to. */

@@ -12,6 +12,12 @@ export interface TableSession {
   readonly enrolCode: string | undefined
   /** True while the client waits for its identity to change. */
   readonly waiting: boolean
+  /** Where the machine is. */
+  readonly address: string
+  /** Whether its machine gives a sign of life within this time. */
+  isAlive(timeoutMs: number): Promise<boolean>
+  /** Another machine wanted to be this client, and was turned away. */
+  contested(byAddress: string): void
   /** Sends a new identity if it changed. */
   refresh(): void
   /** Closes the connection; the agent is free to come back. */

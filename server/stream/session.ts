@@ -63,6 +63,15 @@ import { WriteLane, writeMapFrames } from './write-lane.ts'
  */
 const MESSAGES_WAITING_MAX = 64
 
+/**
+ * How long the machine that runs has to say so when another one says it is the same client. A network that works
+ * takes milliseconds, an agent that is busy less than a second; a machine that was reset waits this much longer.
+ */
+const SIGN_OF_LIFE_MS = 3_000
+
+/** Machines that are told of when they want to be a client that runs: more are a flood. */
+const CONTESTANTS_MAX = 8
+
 /** Of no client. */
 const NO_BOOT = ''
 
@@ -78,6 +87,8 @@ export interface SessionSocket {
   send(messages: Uint8Array, sent: () => void): void
   close(code: number, reason: string): void
   readonly bufferedBytes: number
+  /** Asks the other end for a sign of life, and whether one came in time. */
+  readonly answers: (timeoutMs: number) => Promise<boolean>
   /** BINDING_BYTES that only the two ends of this TLS connection know. */
   readonly binding: () => Uint8Array
 }
@@ -88,7 +99,7 @@ export interface SessionServices {
     'admit' | 'get' | 'isConfirmed' | 'rememberChoice' | 'keepVersion'
   >
   readonly catalog: Pick<VDiskCatalog, 'version' | 'tryGet'>
-  readonly boots: Pick<BootLog, 'resume' | 'end' | 'save'>
+  readonly boots: Pick<BootLog, 'resume' | 'find' | 'end' | 'save'>
   readonly versions: OpenVersions
   readonly bootSets: Pick<BootSets, 'acquire'>
   readonly traces: Pick<Traces, 'record'>
@@ -141,6 +152,8 @@ export class Session implements TableSession {
   #lastHydration: Hydration | undefined
   readonly #work = new SerialQueue((error) => this.#fail(error))
   #messagesWaiting = 0
+  /** Addresses of machines that wanted to be this client while it ran. */
+  readonly #contestedBy = new Set<string>()
 
   constructor(socket: SessionSocket, address: string, services: SessionServices) {
     this.#socket = socket
@@ -207,6 +220,22 @@ export class Session implements TableSession {
     this.#close(CLOSE_CODE.superseded, 'another connection of this client took over', {
       boot: sameBoot ? 'goes on' : 'lost',
     })
+  }
+
+  get address(): string {
+    return this.#address
+  }
+
+  async isAlive(timeoutMs: number): Promise<boolean> {
+    return this.#state !== 'closed' && (await this.#socket.answers(timeoutMs))
+  }
+
+  contested(byAddress: string): void {
+    if (this.#contestedBy.has(byAddress) || this.#contestedBy.size >= CONTESTANTS_MAX) return
+    this.#contestedBy.add(byAddress)
+    const message = `Another machine, at ${byAddress}, wanted to start as this client, and waits`
+    this.#log.warn({ other: byAddress }, message)
+    this.#known().boot.noticed({ atMs: this.#services.now(), level: 'warning', message })
   }
 
   /** Ends the session from the server's side; the agent is free to come back. */
@@ -328,6 +357,8 @@ export class Session implements TableSession {
     const kernelStartedAtMs = now() - hello.uptimeSeconds * 1000
     const admitted = await registry.admit(hello.facts, this.#address, key, hello.joinToken)
     const { client, isAuthenticated, revoked, joinRefusal } = admitted
+    await this.#assertAlone(client, hello)
+    if (this.#isClosed()) return
     const boot = await boots.resume(client.id, hello.bootId, kernelStartedAtMs)
     const resumes = boot.record.versionId !== undefined
     if (revoked !== undefined && (revoked.cut || !resumes)) {
@@ -361,6 +392,24 @@ export class Session implements TableSession {
     this.#state = 'identified'
     sessions.enter(this)
     await this.#sendIdentity()
+  }
+
+  /**
+   * One live boot per client: while the machine that runs as this client shows that it is alive, another one is
+   * not it. One that was started again, or lost its network, is silent. A boot on which a root runs may always
+   * come back.
+   */
+  async #assertAlone(client: ClientRecord, { bootId }: Hello): Promise<void> {
+    const { boots, sessions } = this.#services
+    const other = sessions.get(client.id)
+    if (other === undefined || other.bootId === bootId) return
+    if ((await boots.find(client.id, bootId))?.versionId !== undefined) return
+    if (!(await other.isAlive(SIGN_OF_LIFE_MS))) return
+    other.contested(this.#address)
+    throw new BootwireError(
+      'IDENTITY_IN_USE',
+      `Cannot start this machine as client "${client.hostname}": another machine at ${other.address} runs as it`,
+    )
   }
 
   async #sendIdentity(): Promise<void> {
@@ -587,7 +636,8 @@ function closeCodeOf(error: unknown): CloseCode {
   if (error.code === 'MESSAGE_INVALID' || error.code === 'PROTOCOL_VERSION') {
     return CLOSE_CODE.protocolError
   }
-  return error.code === 'LIMIT_EXCEEDED' ? CLOSE_CODE.tryAgainLater : CLOSE_CODE.internalError
+  const isLater = error.code === 'LIMIT_EXCEEDED' || error.code === 'IDENTITY_IN_USE'
+  return isLater ? CLOSE_CODE.tryAgainLater : CLOSE_CODE.internalError
 }
 
 function invalid(why: string): BootwireError {

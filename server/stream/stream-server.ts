@@ -197,6 +197,7 @@ function sessionSocket(websocket: WebSocket, stream: Duplex): SessionSocket {
       writer.flush()
       websocket.close(code, reason)
     },
+    answers: (timeoutMs) => answersPing(websocket, timeoutMs),
     get bufferedBytes() {
       return writer.bufferedBytes
     },
@@ -205,6 +206,17 @@ function sessionSocket(websocket: WebSocket, stream: Duplex): SessionSocket {
       return stream.exportKeyingMaterial(BINDING_BYTES, BINDING_LABEL, NO_CONTEXT)
     },
   }
+}
+
+async function answersPing(websocket: WebSocket, timeoutMs: number): Promise<boolean> {
+  if (websocket.readyState !== WebSocket.OPEN) return false
+  const signal = AbortSignal.timeout(timeoutMs)
+  const pong = once(websocket, 'pong', { signal })
+  websocket.ping()
+  return await pong.then(
+    () => websocket.readyState === WebSocket.OPEN,
+    () => false,
+  )
 }
 
 function isUnknown({ state }: Session): boolean {

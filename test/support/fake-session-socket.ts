@@ -30,6 +30,8 @@ export const FAKE_BINDING: Uint8Array = Buffer.alloc(BINDING_BYTES, 7)
 
 export class FakeSessionSocket implements SessionSocket {
   bufferedBytes = 0
+  /** Whether the machine at the other end is there. */
+  isAlive = false
   /** Bytes of all that was sent. */
   sentBytes = 0
   /** Of each call of `send`, in order. */
@@ -43,6 +45,10 @@ export class FakeSessionSocket implements SessionSocket {
 
   binding(): Uint8Array {
     return FAKE_BINDING
+  }
+
+  async answers(): Promise<boolean> {
+    return this.isAlive
   }
 
   send(messages: Uint8Array, sent: () => void): void {
