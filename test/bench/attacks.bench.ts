@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { silentLog } from '#server/log.ts'
 import { Session } from '#server/stream/session.ts'
+import { STREAM_LIMITS } from '#server/stream/stream-server.ts'
 import { MiB } from '#shared/units.ts'
 import { encodeMessage } from '#shared/wire/codec.ts'
 import { hello } from '#test/support/agent-messages.ts'
@@ -49,6 +50,8 @@ interface Felt extends VictimReport {
   readonly flooded: 'the server' | 'another server'
   readonly held: number
   readonly handshakesPerSecond: number
+  /** Memory of the flooded server before and during it. */
+  readonly idleMb: number
   readonly serverMb: number
 }
 
@@ -57,7 +60,7 @@ const { values: options } = parseArgs({
 })
 
 const tried = [...(await tryAttacks()), await fuzz()]
-const felt = await flood()
+const felt = await flood(tried)
 reportGoals('attacks', goalsOf(), [...tried, ...felt])
 
 async function tryAttacks(): Promise<Tried[]> {
@@ -132,7 +135,7 @@ function noise(random: () => number): Uint8Array {
  * The same flood at the server that the client reads from, and at another one like it: then the machine is as
  * busy, and the server is not.
  */
-async function flood(): Promise<Felt[]> {
+async function flood(tried: Tried[]): Promise<Felt[]> {
   await using folder = await createTemporaryFolder()
   const image = join(folder.path, 'image')
   await runScript('head -c "$1" /dev/urandom >"$2"', [`${IMAGE_BYTES}`, image])
@@ -152,17 +155,32 @@ async function flood(): Promise<Felt[]> {
       ['another server', other],
       ['the server', server],
     ] as const) {
+      const idleMb = target.process.residentBytes() / MiB
       const { held, ...victims } = await readUnder(reader, target)
       const serverMb = target.process.residentBytes() / MiB
-      const row: Felt = { flooded, ...victims, held, serverMb }
+      const row: Felt = { flooded, ...victims, held, idleMb, serverMb }
       results.push(row)
       const { p50Ms, p99Ms, reads, handshakesPerSecond } = row
       say(
-        `flooded: ${flooded}: ${held} connections, ${handshakesPerSecond.toFixed(0)} handshakes/s; ${reads} reads, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(2)} ms; server ${serverMb.toFixed(0)} MiB`,
+        `flooded: ${flooded}: ${held} connections, ${handshakesPerSecond.toFixed(0)} handshakes/s; ${reads} reads, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(2)} ms; server ${idleMb.toFixed(0)} MiB before, ${serverMb.toFixed(0)} MiB then`,
       )
     }
   }
+  tried.push(await fromOneAddress(other, results))
   return results
+}
+
+/** Control: as many, from many addresses. */
+async function fromOneAddress({ port }: BenchTarget, floods: readonly Felt[]): Promise<Tried> {
+  const args = [port, CONNECTIONS, 1, 0].map(String)
+  await using flooding = await BenchProcess.start(benchProgram('attacks-flood-process.ts', args))
+  const { held } = await flooding.json<FloodReport>()
+  flooding.end()
+  const breaches = Number(held > STREAM_LIMITS.connectionsPerAddressMax)
+  const controlled = floods.every((row) => row.held === CONNECTIONS)
+  const name = 'connections of one address, beyond what it may have'
+  say(`${name}: ${CONNECTIONS} tried, ${held} held | ${breaches} | ${controlled ? 'yes' : 'no'}`)
+  return { name, tried: CONNECTIONS, breaches, controlled }
 }
 
 async function readUnder(reader: BenchProcess, { port }: BenchTarget) {
