@@ -8,6 +8,8 @@ export class CuttableNetwork implements AsyncDisposable {
   connections = 0
   /** A connection is cut when the server has sent so many bytes on it. */
   cutAfterBytes = Number.POSITIVE_INFINITY
+  /** While true nothing of the agents arrives, as with a transmitter that is broken. */
+  areAgentsMute = false
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
 
@@ -43,7 +45,9 @@ export class CuttableNetwork implements AsyncDisposable {
       })
       roomBytes = Math.max(0, roomBytes - bytes.length)
     })
-    agent.on('data', (bytes) => server.write(bytes))
+    agent.on('data', (bytes) => {
+      if (!this.areAgentsMute) server.write(bytes)
+    })
     for (const [one, other] of [[agent, server] as const, [server, agent] as const]) {
       this.#sockets.add(one)
       one.on('error', () => undefined) // `close` follows

@@ -283,17 +283,20 @@ describe('servers and administrators', TIMEOUT, () => {
     )
   })
 
-  it('gives up to another connection of the same client, and comes back later', async () => {
+  it('gives up to another boot of the same client when it cannot be heard, and comes back later', async () => {
     await using stream = await startStream({ core: await createCore(), key })
+    await using network = await CuttableNetwork.create(() => stream.port)
     const limits = { supersededPauseMs: 50 }
-    await using session = createSession({ port: stream.port, pin: key.pin }, { limits })
+    await using session = createSession({ port: network.port, pin: key.pin }, { limits })
     session.start()
     await untilUp(session)
+    network.areAgentsMute = true
     const other = createSession({ port: stream.port, pin: key.pin }, { bootId: `${BOOT_ID}00` })
     other.start()
     await untilUp(other)
     await untilDown(session)
     assert.match(session.connection.error?.message ?? '', /another connection of this client/)
+    network.areAgentsMute = false
     await other.bye('halt')
     await untilUp(session)
   })

@@ -9,6 +9,7 @@ import { verifiedRoot } from '#agent/session/opened-version.ts'
 import { BLOCK_BYTES } from '#shared/manifest/tree-shape.ts'
 import { signVersionRoot } from '#shared/manifest/version-root.ts'
 import { KiB, MiB } from '#shared/units.ts'
+import { CuttableNetwork } from '#test/support/agent-network.ts'
 import { createServerKey, signingKeyOf } from '#test/support/agent-scripted-server.ts'
 import { createSession, type TestSession, until } from '#test/support/agent-session.ts'
 import { eventually } from '#test/support/eventually.ts'
@@ -142,12 +143,15 @@ describe('a client that writes to its server', { timeout: 60_000 }, () => {
     await using temporary = await createTemporaryFolder()
     await using server = await createServer(temporary.path)
     await server.core.catalog.setWriteCache('debian', { place: 'server', isKept: true })
-    await using client = await boot(server, temporary.path, 'a0'.repeat(16))
+    await using network = await CuttableNetwork.create(() => server.port)
+    const { port } = network
+    await using client = await boot({ port, pin: server.pin }, temporary.path, 'a0'.repeat(16))
     await write(client, 0, Buffer.alloc(BLOCK_BYTES, 'a'))
     client.session.giveUp('a test')
     await until(client.session, () => !client.session.isOpen)
     await write(client, BLOCK_BYTES, Buffer.alloc(BLOCK_BYTES, 'b'))
     await client.overlay.device.cold?.flush()
+    network.areAgentsMute = true
     await using other = await boot(server, temporary.path, 'a1'.repeat(16))
     assert.ok((await read(other, 0, BLOCK_BYTES)).equals(Buffer.alloc(BLOCK_BYTES, 'a')))
     assert.ok((await read(other, BLOCK_BYTES, BLOCK_BYTES)).equals(Buffer.alloc(BLOCK_BYTES, 'b')))
