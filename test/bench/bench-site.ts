@@ -31,6 +31,9 @@ import { say } from './report.ts'
 /** The vDisk whose first version is in production; those of the updates are called as they are. */
 const CURRENT_VDISK = 'current'
 
+/** Clients of the benches have no place for a key. */
+const FOR_ANYONE = ['--access', 'anyone']
+
 /** A link that costs nothing worth mentioning. */
 const LAN: LinkShape = { roundTripMs: 0.2, bitsPerSecond: GBIT }
 
@@ -111,7 +114,14 @@ export class BenchSite implements AsyncDisposable {
     await using link = await Link.create(LAN)
     {
       await using server = await this.startServer(link)
-      await server.run('vdisk', 'import', this.images.before, '--name', CURRENT_VDISK)
+      await server.run(
+        'vdisk',
+        'import',
+        this.images.before,
+        '--name',
+        CURRENT_VDISK,
+        ...FOR_ANYONE,
+      )
       await untilForeseen(server, CURRENT_VDISK, 'guessed')
     }
     await runProgram('cp', ['-a', join(this.folder, 'state'), join(this.folder, 'untraced')])
@@ -123,7 +133,7 @@ export class BenchSite implements AsyncDisposable {
     await this.#bootOnce(link, server)
     for (const update of UPDATES) {
       const name = this.vdisk(update)
-      await server.run('vdisk', 'import', this.images.before, '--name', name)
+      await server.run('vdisk', 'import', this.images.before, '--name', name, ...FOR_ANYONE)
       const next = ['vdisk', 'import', this.images.after[update], '--name', name, '--promote']
       await server.run(...next)
       await untilForeseen(server, name, 'carried')
