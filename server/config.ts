@@ -15,6 +15,8 @@ export interface ServeConfig {
   /** 0 takes any free port. */
   readonly httpPort: number
   readonly tlsPort: number
+  /** For administration from afar; absent to have none. */
+  readonly adminPort?: number
   readonly agentImagePath: string
   readonly unknownClients: UnknownPolicy
   readonly hostnamePattern: string
@@ -33,6 +35,7 @@ export interface ServeOptions {
   readonly address: string
   readonly httpPort: number
   readonly tlsPort: number
+  readonly adminPort?: number | undefined
   readonly agentImage: string
   readonly unknownClients: string
   readonly hostnamePattern: string
@@ -82,6 +85,9 @@ export function serveConfig(options: ServeOptions): ServeConfig {
     address: options.address,
     httpPort: port('--http-port', options.httpPort),
     tlsPort: port('--tls-port', options.tlsPort),
+    ...(options.adminPort !== undefined && {
+      adminPort: port('--admin-port', options.adminPort),
+    }),
     agentImagePath: resolve(options.agentImage),
     unknownClients: parseUnknownPolicy(options.unknownClients),
     hostnamePattern: options.hostnamePattern,

@@ -1,4 +1,4 @@
-/** The two public listeners: plain HTTP for firmware and iPXE, TLS for agents. */
+/** The public listeners: plain HTTP for firmware and iPXE, TLS for agents, and TLS for administrators. */
 import { createServer, type Server as HttpServer } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
@@ -36,6 +36,14 @@ export const CONNECTIONS_PER_ADDRESS_MAX = 512
 
 /** AES-128 first: a tenth cheaper than AES-256, here and on the clients. */
 const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256'
+
+/** An image that is uploaded takes as long as it takes, and an import is silent while it thinks. */
+const ADMIN_TIMEOUTS: HttpTimeouts = { ...HTTP_TIMEOUTS, requestMs: 0, idleMs: 600_000 }
+
+/** Administration from afar. */
+export function createAdminServer(key: ServerKey): TlsServer {
+  return createAgentServer(key, ADMIN_TIMEOUTS)
+}
 
 export function createBootServer(timeouts: HttpTimeouts = HTTP_TIMEOUTS): HttpServer {
   return bounded(createServer(httpOptions(timeouts)), timeouts)

@@ -5,15 +5,25 @@
  * Order of starting: database (its lock keeps a second server out of the folder), key, store,
  * listeners, administration. What is open is closed in reverse, also when starting fails half-way.
  */
+import { AdminAnswers } from './admin/admin-answers.ts'
 import { createAdminRoutes } from './admin/admin-routes.ts'
 import { AdminServer } from './admin/admin-server.ts'
+import { subjectFinder } from './admin/audit-subject.ts'
+import { RemoteAdmin } from './admin/remote-admin.ts'
+import { AccessTokens } from './administrators/access-tokens.ts'
+import { AuditLog } from './administrators/audit-log.ts'
 import { BootFiles } from './boot/boot-files.ts'
 import { createBootHandler, sendKeyChain } from './boot/boot-http.ts'
 import { KEY_CHAIN_PATH } from './boot/boot-paths.ts'
 import { createBootPlanner } from './clients/boot-planner.ts'
 import type { ServeConfig } from './config.ts'
 import { type Core, createCore } from './core.ts'
-import { closeServer, createAgentServer, createBootServer } from './http-servers.ts'
+import {
+  closeServer,
+  createAdminServer,
+  createAgentServer,
+  createBootServer,
+} from './http-servers.ts'
 import { importImage } from './import/import-image.ts'
 import { lintImage } from './import/lint-image.ts'
 import { Spool } from './import/spool.ts'
@@ -22,6 +32,7 @@ import type { Log } from './log.ts'
 import { LevelStateStore } from './state/level-state-store.ts'
 import {
   adminSocketPath,
+  auditFolder,
   databaseFolder,
   ensureStateFolder,
   spoolFolder,
@@ -38,6 +49,8 @@ import { FolderTraceFiles } from './traces/trace-files.ts'
 export interface RunningServer {
   readonly httpPort: number
   readonly tlsPort: number
+  /** Absent without administration from afar. */
+  readonly adminPort?: number
   readonly pin: string
   /** Ends sessions, saves and closes everything. */
   stop(): Promise<void>
@@ -85,7 +98,12 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   await core.writes.sweep(new Set((await core.registry.list()).map(({ id }) => id)))
   await warnOfMissingVDisk(config, core, log)
   const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
+  const tokens = new AccessTokens(store, Date.now)
+  const audit = await AuditLog.open(auditFolder(config.stateFolder))
+  opened.defer(() => audit.close())
   const routes = createAdminRoutes({
+    tokens,
+    audit,
     ...core,
     chunkStore,
     importImage: (request, onProgress, signal) =>
@@ -95,12 +113,32 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
     rollOver: () => prepareRollOver(config.stateFolder, key),
     server: { config, ...ports, pin: key.pin, startedAtMs: Date.now() },
   })
-  const admin = await AdminServer.listen(socketPath, routes, log)
+  const answers = new AdminAnswers({ routes, audit, findSubject: subjectFinder(core), log })
+  const adminPort = await listenForAdministrators(config, { key, answers, tokens, log, opened })
+  const admin = await AdminServer.listen(socketPath, answers)
   opened.defer(() => admin.close())
   // A server that was killed may have left what no version holds.
   core.catalog.garbage.schedule()
   const running = opened.move()
-  return { ...ports, pin: key.pin, stop: () => running.disposeAsync() }
+  return { ...ports, ...adminPort, pin: key.pin, stop: () => running.disposeAsync() }
+}
+
+async function listenForAdministrators(
+  { address, adminPort }: ServeConfig,
+  parts: {
+    readonly key: ServerKey
+    readonly answers: AdminAnswers
+    readonly tokens: AccessTokens
+    readonly log: Log
+    readonly opened: AsyncDisposableStack
+  },
+): Promise<{ readonly adminPort?: number }> {
+  if (adminPort === undefined) return {}
+  const server = createAdminServer(parts.key)
+  parts.opened.defer(() => closeServer(server))
+  const remote = new RemoteAdmin(parts)
+  server.on('request', remote.handle)
+  return { adminPort: await listen(server, { address, port: adminPort, option: '--admin-port' }) }
 }
 
 /** No error: machines may wait for what is imported next. */

@@ -50,6 +50,10 @@ export const ERROR_KINDS = {
     'BW-E110',
     'Do it as a user who may: who owns the server or the file, or root (sudo)',
   ),
+  UNAUTHENTICATED: kind(
+    'BW-E111',
+    'Give the token of an administrator with --token-file; "bootwire admin add" on the server makes one',
+  ),
   // 2xx: images and vDisks
   IMAGE_MISSING: kind(
     'BW-E201',

@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { type BootParameters, renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
+import type { PinnedTlsOptions } from '#shared/tls/pinned-tls.ts'
 import type { Opened } from '#shared/wire/messages.ts'
 import { appendDownload } from '../session/download.ts'
-import type { PinnedTlsOptions } from '../session/pinned-tls.ts'
 
 export interface KernelFiles {
   readonly kernelPath: string

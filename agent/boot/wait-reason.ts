@@ -1,10 +1,10 @@
 /** Why a machine cannot boot yet, in the words of its screen. Pure. */
 import { BootwireError } from '#shared/errors.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
+import { nameOf } from '#shared/tls/pinned-tls.ts'
 import type { Identity } from '#shared/wire/messages.ts'
 import type { WaitAdvice, WaitState } from '../screen/wait-frame.ts'
 import type { ConnectionState } from '../session/agent-session.ts'
-import { nameOf } from '../session/pinned-tls.ts'
 
 /** Returns undefined when the server offers something to boot. */
 export function waitReason(

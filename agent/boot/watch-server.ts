@@ -4,9 +4,9 @@
  * after a while: another connection, or another server, may do better.
  */
 import { type BootwireError, describeError } from '#shared/errors.ts'
+import { nameOf } from '#shared/tls/pinned-tls.ts'
 import { type Announcer, ServerLostNotice } from '../screen/server-lost-notice.ts'
 import type { AgentSession } from '../session/agent-session.ts'
-import { nameOf } from '../session/pinned-tls.ts'
 import type { ServedVdisk } from './served-vdisk.ts'
 
 export interface WatchedServer {

@@ -4,7 +4,7 @@ import { createWriteStream } from 'node:fs'
 import { type IncomingMessage, request } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
-import { connectPinned, nameOf, type PinnedTlsOptions } from './pinned-tls.ts'
+import { connectPinned, nameOf, type PinnedTlsOptions } from '#shared/tls/pinned-tls.ts'
 import { SESSION_LIMITS } from './session-limits.ts'
 
 export interface DownloadOptions extends PinnedTlsOptions {

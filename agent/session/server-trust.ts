@@ -7,7 +7,7 @@ import * as v from 'valibot'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { followChain, type KeyChain, keyChainSchema } from '#shared/identity/key-chain.ts'
-import { connectPinned, nameOf } from './pinned-tls.ts'
+import { connectPinned, nameOf } from '#shared/tls/pinned-tls.ts'
 import { fetchSmall } from './small-fetch.ts'
 
 /** As on the server (server/boot/boot-paths.ts). */

@@ -1,4 +1,5 @@
 /** How long a session waits for what. Tests give shorter ones. */
+import { CONNECT_TIMEOUT_MS } from '#shared/tls/pinned-tls.ts'
 import { PING_INTERVAL_MS, SILENCE_TIMEOUT_MS } from '#shared/wire/limits.ts'
 
 export interface SessionLimits {
@@ -20,7 +21,7 @@ export interface SessionLimits {
 }
 
 export const SESSION_LIMITS: SessionLimits = {
-  connectTimeoutMs: 10_000,
+  connectTimeoutMs: CONNECT_TIMEOUT_MS,
   pingIntervalMs: PING_INTERVAL_MS,
   silenceTimeoutMs: SILENCE_TIMEOUT_MS,
   answerTimeoutMs: SILENCE_TIMEOUT_MS,

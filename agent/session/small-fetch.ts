@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
+import { nameOf, notBootwire } from '#shared/tls/pinned-tls.ts'
 import { KiB } from '#shared/units.ts'
-import { nameOf, notBootwire } from './pinned-tls.ts'
 import { SESSION_LIMITS } from './session-limits.ts'
 
 /** A chain of 64 keys has 20 KB. */

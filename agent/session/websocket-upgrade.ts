@@ -3,9 +3,9 @@ import { createHash, randomBytes } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { nameOf, notBootwire } from '#shared/tls/pinned-tls.ts'
 import { KiB } from '#shared/units.ts'
 import { AGENT_PATH } from '#shared/wire/limits.ts'
-import { nameOf, notBootwire } from './pinned-tls.ts'
 
 /** An answer to the upgrade request is a few hundred bytes. */
 const ANSWER_BYTES_MAX: number = 8 * KiB

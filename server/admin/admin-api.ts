@@ -1,7 +1,9 @@
 /** What goes over the administration socket: the JSON both the server and the CLI know. */
 import * as v from 'valibot'
+import { TOKEN_ROLES } from '#server/administrators/roles.ts'
 import type { LintReport } from '#server/lint/lint-report.ts'
 import type {
+  AccessTokenRecord,
   BootRecord,
   ClientRecord,
   ClientState,
@@ -15,6 +17,9 @@ import type { ImportOutcome } from '#server/vdisks/new-version.ts'
 import type { ErrorCode } from '#shared/errors.ts'
 import { ASSIGNMENTS_MAX, NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
+
+/** Of who asks on the server itself, for the audit log. */
+export const CALLER_HEADER = 'bootwire-user'
 
 const PATH_LENGTH_MAX = 4096
 
@@ -102,6 +107,14 @@ export const joinRequestSchema = v.object({
 })
 export type JoinRequest = v.InferInput<typeof joinRequestSchema>
 
+export const administratorRequestSchema = v.object({
+  name,
+  role: v.picklist(TOKEN_ROLES),
+  /** How long from now; absent for no end. */
+  seconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+})
+export type AdministratorRequest = v.InferInput<typeof administratorRequestSchema>
+
 export const revokeRequestSchema = v.object({
   /** Also what runs right now. */
   cut: v.optional(v.boolean(), false),
@@ -124,6 +137,14 @@ export type JoinView = JoinGrantRecord & { readonly isOver: boolean }
 export interface JoinCreated {
   readonly grant: JoinView
   readonly token?: string
+}
+
+export type AdministratorView = Omit<AccessTokenRecord, 'id'> & { readonly isOver: boolean }
+
+/** The token is told this once. */
+export interface AdministratorCreated {
+  readonly administrator: AdministratorView
+  readonly token: string
 }
 
 export interface VersionView extends VersionRecord {

@@ -5,6 +5,7 @@ import type { ServeConfig } from '#server/config.ts'
 import type { ClientState } from '#server/state/records.ts'
 import { VERSION } from '#server/version.ts'
 import type { StatusView } from './admin-api.ts'
+import { type AdministratorRoutesServices, administratorRoutes } from './administrator-routes.ts'
 import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
 import { type JoinRoutesServices, joinRoutes } from './join-routes.ts'
 import { type KeyRoutesServices, keyRoutes } from './key-routes.ts'
@@ -29,6 +30,7 @@ export type AdminServices = ClientRoutesServices &
   LintRoutesServices &
   StoreRoutesServices &
   JoinRoutesServices &
+  AdministratorRoutesServices &
   Pick<KeyRoutesServices, 'rollOver'> & { readonly server: ServerFacts }
 
 export function createAdminRoutes(services: AdminServices): Route[] {
@@ -41,6 +43,7 @@ export function createAdminRoutes(services: AdminServices): Route[] {
     ...clientRoutes(services),
     ...joinRoutes(services),
     ...keyRoutes(services),
+    ...administratorRoutes(services),
   ]
 }
 

@@ -111,7 +111,7 @@ async function showClient(
 }
 
 /** By the code on its screen, or as the registry finds clients. */
-async function findClient(
+export async function findClient(
   { registry, sessions }: ClientRoutesServices,
   selector: string,
 ): Promise<ClientRecord> {

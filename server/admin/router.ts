@@ -1,7 +1,9 @@
 /** Finds the handler of an administration request: a table of methods and paths, nothing more. */
+import type { Caller } from '#server/administrators/roles.ts'
 import { BootwireError } from '#shared/errors.ts'
 
 export interface RouteRequest {
+  readonly caller: Caller
   /** Values of the `:name` parts of the path. */
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams

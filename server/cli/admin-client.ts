@@ -1,23 +1,29 @@
-/** Asks the running server, over its administration socket. */
+/** Asks the running server, over its administration socket or from afar. */
 import {
   type ClientRequest,
   type IncomingMessage,
   type OutgoingHttpHeaders,
+  type RequestOptions,
   request,
 } from 'node:http'
+import type { Socket } from 'node:net'
+import { userInfo } from 'node:os'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import type {
-  AnswerLine,
-  ErrorView,
-  ImportOptions,
-  ImportProgress,
-  ImportRequest,
-  ImportResult,
+import {
+  type AnswerLine,
+  CALLER_HEADER,
+  type ErrorView,
+  type ImportOptions,
+  type ImportProgress,
+  type ImportRequest,
+  type ImportResult,
 } from '#server/admin/admin-api.ts'
 import { ContentDecoder, type ContentHead, type ContentPart } from '#server/admin/content-frames.ts'
+import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError, isErrorCode } from '#shared/errors.ts'
+import { connectPinned, nameOf } from '#shared/tls/pinned-tls.ts'
 
 export type Method = 'GET' | 'POST' | 'DELETE'
 
@@ -28,11 +34,24 @@ export interface Content {
   readonly close: () => void
 }
 
-export class AdminClient {
-  readonly #socketPath: string
+export interface RemoteTarget {
+  readonly server: ServerAddress
+  readonly pin: string
+  readonly token: string
+}
 
-  constructor(socketPath: string) {
-    this.#socketPath = socketPath
+export type AdminTarget = { readonly socketPath: string } | RemoteTarget
+
+export class AdminClient {
+  readonly #target: AdminTarget
+
+  constructor(target: AdminTarget) {
+    this.#target = target
+  }
+
+  /** Whether paths of files are those of another machine. */
+  get isRemote(): boolean {
+    return 'server' in this.#target
   }
 
   /** @throws {BootwireError} SERVER_NOT_RUNNING, PERMISSION_DENIED, or what the server answers */
@@ -116,11 +135,10 @@ export class AdminClient {
   ): { readonly sending: ClientRequest; readonly response: Promise<IncomingMessage> } {
     const { headers = {}, signal } = options
     const sending = request({
-      socketPath: this.#socketPath,
+      ...connectionOptions(this.#target),
       method,
       path,
-      headers,
-      agent: false,
+      headers: { ...headers, ...callerHeaders(this.#target) },
       ...(signal !== undefined && { signal }),
     })
     const response = new Promise<IncomingMessage>((resolve, reject) => {
@@ -134,14 +152,44 @@ export class AdminClient {
   }
 
   #connectionFailure(error: Error): BootwireError {
+    if (error instanceof BootwireError) return error
     const code = 'code' in error ? error.code : undefined
-    const what = `Cannot reach the server at "${this.#socketPath}"`
+    const what = `Cannot reach the server at "${describeTarget(this.#target)}"`
     if (code === 'EACCES' || code === 'EPERM') {
       return new BootwireError('PERMISSION_DENIED', `${what}: only its owner may`, { cause: error })
     }
     const why = code === 'ENOENT' || code === 'ECONNREFUSED' ? 'it is not running' : error.message
     return new BootwireError('SERVER_NOT_RUNNING', `${what}: ${why}`, { cause: error })
   }
+}
+
+function connectionOptions(target: AdminTarget): RequestOptions {
+  if ('socketPath' in target) return { socketPath: target.socketPath, agent: false }
+  const { server, pin } = target
+  return {
+    host: server.host,
+    port: server.port,
+    // Without an agent, which would connect by itself. The token is sent when the server's key was found right, and not before.
+    createConnection: (_options, connected) => {
+      connectPinned({ server, pin }).then(
+        (socket) => connected(null, socket),
+        (error: Error) => connected(error, NO_SOCKET),
+      )
+      return undefined
+    },
+  }
+}
+
+/** Beside an error nobody looks at it; the type wants one. */
+const NO_SOCKET = undefined as unknown as Socket
+
+function callerHeaders(target: AdminTarget): OutgoingHttpHeaders {
+  if ('token' in target) return { authorization: `Bearer ${target.token}` }
+  return { [CALLER_HEADER]: encodeURIComponent(process.env['SUDO_USER'] ?? userInfo().username) }
+}
+
+function describeTarget(target: AdminTarget): string {
+  return 'server' in target ? nameOf(target.server) : target.socketPath
 }
 
 /** Reads lines of progress up to the result. */

@@ -1,13 +1,17 @@
 /** What all commands share: how they find the server and how they answer. */
 import type { Argv } from 'yargs'
 import { adminSocketPath, defaultStateFolder } from '#server/state/state-folder.ts'
-import { AdminClient } from './admin-client.ts'
+import { AdminClient, type AdminTarget } from './admin-client.ts'
+import { remoteTarget } from './remote-target.ts'
 import type { Terminal } from './terminal.ts'
 
 /** Options every command understands. */
 export interface CommonOptions {
   readonly state: string
   readonly socket?: string | undefined
+  readonly server?: string | undefined
+  readonly pin?: string | undefined
+  readonly tokenFile?: string | undefined
 }
 
 export type Cli = Argv<CommonOptions>
@@ -69,6 +73,27 @@ export function withCommonOptions(cli: Argv): Cli {
       requiresArg: true,
       global: true,
     })
+    .option('server', {
+      type: 'string',
+      default: process.env['BOOTWIRE_SERVER'],
+      describe: 'Server to administer from afar, HOST:PORT of its --admin-port ($BOOTWIRE_SERVER)',
+      requiresArg: true,
+      global: true,
+    })
+    .option('pin', {
+      type: 'string',
+      default: process.env['BOOTWIRE_PIN'],
+      describe: 'Fingerprint of its key, as "key show" has it ($BOOTWIRE_PIN)',
+      requiresArg: true,
+      global: true,
+    })
+    .option('token-file', {
+      type: 'string',
+      default: process.env['BOOTWIRE_TOKEN_FILE'],
+      describe: 'File with the token of "admin add" ($BOOTWIRE_TOKEN_FILE)',
+      requiresArg: true,
+      global: true,
+    })
 }
 
 export function withJson<Options extends CommonOptions>(
@@ -77,8 +102,14 @@ export function withJson<Options extends CommonOptions>(
   return cli.option('json', { type: 'boolean', default: false, describe: 'Answer in JSON' })
 }
 
-export function adminClient({ socket, state }: CommonOptions): AdminClient {
-  return new AdminClient(socket ?? adminSocketPath(state))
+export function adminClient(options: CommonOptions): AdminClient {
+  return new AdminClient(targetOf(options))
+}
+
+function targetOf({ socket, state, server, pin, tokenFile }: CommonOptions): AdminTarget {
+  if (server === undefined || socket !== undefined)
+    return { socketPath: socket ?? adminSocketPath(state) }
+  return remoteTarget({ server, pin, tokenFile })
 }
 
 /** Writes a result: as JSON when asked for, else as text for a person. */
@@ -93,7 +124,7 @@ export function answer<Result>(
 
 /** Path of a client or vDisk below a collection, whatever characters its name has. */
 export function itemPath(
-  collection: 'clients' | 'join' | 'vdisks',
+  collection: 'administrators' | 'clients' | 'join' | 'vdisks',
   name: string,
   rest = '',
 ): string {

@@ -45,7 +45,7 @@ export function importCommand(cli: Cli, terminal: Terminal): Cli {
           type: 'string',
           demandOption: true,
           describe:
-            'Image on the server: raw, qcow2, VMDK, VHD, VHDX, VDI, a block device; - reads standard input',
+            'Image on the server (with --server, on this machine): raw, qcow2, VMDK, VHD, VHDX, VDI, a block device; - reads standard input',
         })
         .option('name', {
           type: 'string',
@@ -109,7 +109,7 @@ async function runImport(
 ): Promise<ImportResult> {
   const client = adminClient(options)
   const onProgress = progress.update.bind(progress)
-  const piped = pipedImage(options.file)
+  const piped = pipedImage(options.file) ?? (client.isRemote ? fileHere(options.file) : undefined)
   if (piped !== undefined) {
     return await client.uploadVDisk(piped, importOptions(options), onProgress, signal)
   }
@@ -123,6 +123,15 @@ function pipedImage(file: string): Readable | undefined {
   const path = callerPath(file)
   const isPipe = statSync(path, { throwIfNoEntry: false })?.isFIFO() === true
   return isPipe ? createReadStream(path) : undefined
+}
+
+/** A server that is administered from afar cannot open it. */
+function fileHere(file: string): Readable {
+  const path = callerPath(file)
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) {
+    throw new UsageError(`Cannot send "${path}": there is no such file on this machine`)
+  }
+  return createReadStream(path, { highWaterMark: MiB })
 }
 
 function standardInput(): Readable {

@@ -2,6 +2,7 @@
 import yargs from 'yargs'
 import { VERSION } from '#server/version.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
+import { adminCommands, auditCommand } from './admin-commands.ts'
 import { clientCommands } from './client-commands.ts'
 import {
   BadOutcome,
@@ -65,6 +66,8 @@ function createCli(args: readonly string[], terminal: Terminal) {
       clientCommands,
       joinCommands,
       keyCommands,
+      adminCommands,
+      auditCommand,
       bootsCommand,
       checkCommand,
       gcCommand,

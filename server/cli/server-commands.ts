@@ -32,7 +32,7 @@ export function serveCommand(cli: Cli, terminal: Terminal): Cli {
       const stopping = firstSignal(['SIGTERM', 'SIGINT'])
       const server = await startServer(config, { log })
       terminal.out(
-        `bootwire: ready http://${hostInUrl(config.address)}:${server.httpPort} tls ${server.tlsPort} pin ${server.pin}\n`,
+        `bootwire: ready http://${hostInUrl(config.address)}:${server.httpPort} tls ${server.tlsPort}${adminPortText(server.adminPort)} pin ${server.pin}\n`,
       )
       log.info({ signal: await stopping }, 'stopping')
       await server.stop()
@@ -40,7 +40,12 @@ export function serveCommand(cli: Cli, terminal: Terminal): Cli {
   )
 }
 
-function withServeOptions(cli: Cli) {
+function adminPortText(adminPort: number | undefined): string {
+  return adminPort === undefined ? '' : ` admin ${adminPort}`
+}
+
+/** Where it listens. */
+function withPorts(cli: Cli) {
   const defaults = defaultServeOptions()
   return cli
     .option('address', {
@@ -61,6 +66,16 @@ function withServeOptions(cli: Cli) {
       requiresArg: true,
       describe: 'Port for agents; 0 takes any',
     })
+    .option('admin-port', {
+      type: 'number',
+      requiresArg: true,
+      describe: 'Port for administration from afar, by tokens of "admin add"; else there is none',
+    })
+}
+
+function withServeOptions(cli: Cli) {
+  const defaults = defaultServeOptions()
+  return withPorts(cli)
     .option('unknown-clients', {
       type: 'string',
       default: defaults.unknownClients,

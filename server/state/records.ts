@@ -1,4 +1,5 @@
 /** What the database holds: one interface per kind of record, and the key each lies under. */
+import type { TokenRole } from '#server/administrators/roles.ts'
 import type { LintReport } from '#server/lint/lint-report.ts'
 import type { BootPhase } from '#shared/boot/boot-phase.ts'
 import type { KeyPlace } from '#shared/identity/device-key.ts'
@@ -26,6 +27,8 @@ export const CLIENT_KEY_KEYS = 'client-key/'
 export const CLIENT_STAND_IN_KEYS = 'client-stand-in/'
 /** `join/<id>` */
 export const JOIN_KEYS = 'join/'
+/** `access-token/<SHA-256 of the token>` */
+export const ACCESS_TOKEN_KEYS = 'access-token/'
 /** `revoked-key/<fingerprint>` */
 export const REVOKED_KEY_KEYS = 'revoked-key/'
 /** `client-unconfirmed/<id>`: the clients that no administrator has decided about yet. */
@@ -118,6 +121,18 @@ export type JoinGrantRecord = {
   readonly vdisks: readonly string[]
   readonly createdAtMs: number
 } & ({ readonly kind: 'token' } | { readonly kind: 'subnet'; readonly subnet: string })
+
+/** Somebody who may administer from afar. */
+export interface AccessTokenRecord {
+  /** SHA-256 of the token, hex. */
+  readonly id: string
+  readonly name: string
+  readonly role: TokenRole
+  readonly createdAtMs: number
+  readonly createdBy: string
+  /** Absent for no end. */
+  readonly untilMs?: number
+}
 
 export type ClientState = 'approved' | 'pending' | 'refused'
 

@@ -40,6 +40,11 @@ export function writesFolder(stateFolder: string): string {
   return join(stateFolder, 'writes')
 }
 
+/** Who changed what. */
+export function auditFolder(stateFolder: string): string {
+  return join(stateFolder, 'audit')
+}
+
 /** @throws {BootwireError} INVALID_ARGUMENT when the path is too long for a socket. */
 export function adminSocketPath(stateFolder: string): string {
   const path = join(stateFolder, 'admin.sock')

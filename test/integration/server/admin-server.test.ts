@@ -6,6 +6,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
+import { AdminAnswers } from '#server/admin/admin-answers.ts'
 import type { CheckView, ClientView, HydrateRequest, VersionView } from '#server/admin/admin-api.ts'
 import { AdminServer } from '#server/admin/admin-server.ts'
 import { clientRoutes } from '#server/admin/client-routes.ts'
@@ -51,17 +52,27 @@ async function startAdmin(importImage?: Importer, log = silentLog()) {
     ...storeRoutes(services),
     ...clientRoutes(services),
   ]
-  const admin = await AdminServer.listen(path, routes, log)
+  const audit = { append: async () => undefined }
+  const findSubject = async () => undefined
+  const answers = new AdminAnswers({ routes, audit, findSubject, log })
+  const admin = await AdminServer.listen(path, answers)
   return {
     core,
     path,
-    client: new AdminClient(path),
+    client: new AdminClient({ socketPath: path }),
     [Symbol.asyncDispose]: async () => {
       await admin.close()
       await folder[Symbol.asyncDispose]()
     },
   }
 }
+
+const NO_ANSWERS = new AdminAnswers({
+  routes: [],
+  audit: { append: async () => undefined },
+  findSubject: async () => undefined,
+  log: silentLog(),
+})
 
 /** Sends a body as it is and returns status and answer. */
 async function post(socketPath: string, path: string, body: string) {
@@ -133,7 +144,7 @@ describe('an import', TIMEOUT, () => {
     dying.listen(path)
     await once(dying, 'listening')
     const stages: string[] = []
-    const client = new AdminClient(path)
+    const client = new AdminClient({ socketPath: path })
     await assert.rejects(
       client.importVDisk(image, ({ stage }) => stages.push(stage)),
       { code: 'SERVER_NOT_RUNNING', message: /the server stopped/ },
@@ -363,11 +374,11 @@ describe('the administration socket', TIMEOUT, () => {
     await using folder = await createTemporaryFolder()
     const path = join(folder.path, 'admin.sock')
     await writeFile(path, 'precious')
-    await assert.rejects(AdminServer.listen(path, [], silentLog()), { code: 'STATE_UNREADABLE' })
+    await assert.rejects(AdminServer.listen(path, NO_ANSWERS), { code: 'STATE_UNREADABLE' })
     assert.equal((await stat(path)).size, 8)
     const nested = join(folder.path, 'folder.sock')
     await mkdir(nested)
-    await assert.rejects(AdminServer.listen(nested, [], silentLog()), { code: 'STATE_UNREADABLE' })
+    await assert.rejects(AdminServer.listen(nested, NO_ANSWERS), { code: 'STATE_UNREADABLE' })
   })
 })
 

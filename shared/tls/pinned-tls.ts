@@ -7,8 +7,10 @@ import { isIP, type OnReadOpts } from 'node:net'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
-import { formatPins, isPinned, type Pins, spkiPin } from '#shared/identity/key-pin.ts'
-import { SESSION_LIMITS } from './session-limits.ts'
+import { formatPins, isPinned, type Pins, spkiPin } from '../identity/key-pin.ts'
+
+/** TCP and TLS together: in the same building they take milliseconds. */
+export const CONNECT_TIMEOUT_MS = 10_000
 
 /** The system's keep-alive, for connections on which nobody pings (downloads). */
 const KEEP_ALIVE_MS = 5_000
@@ -17,7 +19,7 @@ export interface PinnedTlsOptions {
   readonly server: ServerAddress
   /** SHA-256 of the server's SubjectPublicKeyInfo, base64url, or several of which each will do. */
   readonly pin: Pins
-  /** Until TLS is up. Default: as in SESSION_LIMITS. */
+  /** Until TLS is up. Default: CONNECT_TIMEOUT_MS. */
   readonly timeoutMs?: number
   /** Aborts connecting; no longer of meaning afterwards. */
   readonly signal?: AbortSignal
@@ -32,7 +34,7 @@ export interface PinnedTlsOptions {
  * @throws what the signal was aborted with
  */
 export async function connectPinned(options: PinnedTlsOptions): Promise<TLSSocket> {
-  const { server, pin, timeoutMs = SESSION_LIMITS.connectTimeoutMs, signal, onread } = options
+  const { server, pin, timeoutMs = CONNECT_TIMEOUT_MS, signal, onread } = options
   signal?.throwIfAborted()
   const connection: ConnectionOptions & { readonly onread?: OnReadOpts } = {
     host: server.host,

@@ -1,0 +1,247 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { request } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { AdminAnswers } from '#server/admin/admin-answers.ts'
+import type { AdminServices } from '#server/admin/admin-routes.ts'
+import { createAdminRoutes } from '#server/admin/admin-routes.ts'
+import { subjectFinder } from '#server/admin/audit-subject.ts'
+import { RemoteAdmin, type RemoteAdminServices } from '#server/admin/remote-admin.ts'
+import { RIGHTS } from '#server/admin/rights.ts'
+import { AccessTokens } from '#server/administrators/access-tokens.ts'
+import { type AuditEntry, AuditLog } from '#server/administrators/audit-log.ts'
+import { mayActAs, TOKEN_ROLES, type TokenRole } from '#server/administrators/roles.ts'
+import { AdminClient } from '#server/cli/admin-client.ts'
+import { remoteTarget } from '#server/cli/remote-target.ts'
+import { closeServer, createAdminServer } from '#server/http-servers.ts'
+import { createLog } from '#server/log.ts'
+import { ensureServerKey } from '#server/tls/server-key.ts'
+import { createTestCore, START_MS } from '#test/support/server-core.ts'
+import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
+
+const TIMEOUT = { timeout: 30_000 }
+
+const FACTS = {
+  macs: ['52:54:00:00:00:01'],
+  uuid: '6ba7b810-9dad-11d1-80b4-00c04fd430c8',
+  architecture: 'x86_64',
+}
+
+async function startRemote(limits: Pick<RemoteAdminServices, 'failures' | 'requests'> = {}) {
+  const folder = await createTemporaryFolder()
+  const core = createTestCore()
+  const lines: string[] = []
+  const log = createLog({ json: true, level: 'info' }, (line) => lines.push(line))
+  const tokens = new AccessTokens(core.store, () => core.clock.nowMs)
+  const audit = await AuditLog.open(join(folder.path, 'audit'))
+  const key = await ensureServerKey(folder.path)
+  const routes = createAdminRoutes({
+    ...core,
+    tokens,
+    audit,
+    log,
+    rollOver: async () => 'none',
+  } as unknown as AdminServices)
+  const answers = new AdminAnswers({ routes, audit, findSubject: subjectFinder(core), log })
+  const server = createAdminServer(key)
+  const remote = new RemoteAdmin({ answers, tokens, log, ...limits })
+  server.on('request', remote.handle)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const tokenOf = async (role: TokenRole, name: string = role) =>
+    (await tokens.create({ name, role, createdBy: 'test' })).token
+  const clientWith = (token: string, pin = key.pin) =>
+    new AdminClient({ server: { host: '127.0.0.1', port }, pin, token })
+  return {
+    core,
+    folder,
+    key,
+    lines,
+    port,
+    routes,
+    tokens,
+    audit: async () => await audit.list({ limit: 100 }),
+    tokenOf,
+    clientWith,
+    [Symbol.asyncDispose]: async () => {
+      await closeServer(server)
+      await audit.close()
+      await folder[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** Status of a request with these headers, whoever the server is. */
+async function statusOf(port: number, headers: Record<string, string>): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>()
+  const options = { host: '127.0.0.1', port, path: '/clients', headers, agent: false }
+  request({ ...options, rejectUnauthorized: false }, (response) => {
+    response.resume()
+    resolve(response.statusCode ?? 0)
+  })
+    .on('error', reject)
+    .end()
+  return await promise
+}
+
+describe('administration from afar', TIMEOUT, () => {
+  it('every route has a right, and every right a route', async () => {
+    await using remote = await startRemote()
+    const names = remote.routes.map(({ method, path }) => `${method} ${path}`)
+    assert.deepEqual(names.toSorted(), Object.keys(RIGHTS).toSorted())
+    for (const { method, path } of remote.routes) {
+      const { action } = RIGHTS[`${method} ${path}`] ?? {}
+      assert.ok(method === 'GET' || action !== undefined, `${path} changes something, unaudited`)
+    }
+  })
+
+  it('answers nobody without a valid token, whatever is asked for', async () => {
+    await using remote = await startRemote()
+    const token = await remote.tokenOf('administrator')
+    const wrong = [
+      {},
+      { authorization: token },
+      { authorization: `Basic ${token}` },
+      { authorization: `Bearer ${token}x` },
+      { authorization: `Bearer ${'a'.repeat(10_000)}` },
+      { authorization: 'Bearer bwa_../../etc' },
+      { 'bootwire-user': 'root' },
+    ]
+    for (const headers of wrong) assert.equal(await statusOf(remote.port, headers as never), 401)
+    assert.equal(await statusOf(remote.port, { authorization: `Bearer ${token}` }), 200)
+  })
+
+  it('each role may do its own and no more: every route, tried with every role', async () => {
+    await using remote = await startRemote()
+    for (const role of TOKEN_ROLES) {
+      const client = remote.clientWith(await remote.tokenOf(role))
+      for (const { method, path, answers } of remote.routes) {
+        const needed = RIGHTS[`${method} ${path}`]?.role ?? 'owner'
+        if (mayActAs(role, needed) || answers !== undefined) continue
+        const real = path.replaceAll(/:\w+/g, 'nothing')
+        await assert.rejects(
+          client.ask(method, real),
+          { code: 'PERMISSION_DENIED' },
+          `${role} ${path}`,
+        )
+      }
+    }
+    const refused = (await remote.audit()).filter(({ outcome }) => outcome === 'PERMISSION_DENIED')
+    assert.ok(refused.length > 10, 'who tries what is not theirs stands in the log')
+  })
+
+  it('routes that answer in parts look at the right first, too', async () => {
+    await using remote = await startRemote()
+    const client = remote.clientWith(await remote.tokenOf('operator'))
+    await assert.rejects(client.content('/vdisks/one/content'), { code: 'PERMISSION_DENIED' })
+    await assert.rejects(
+      client.stream('/store/gc', undefined, () => undefined),
+      { code: 'PERMISSION_DENIED' },
+    )
+    const administrator = remote.clientWith(await remote.tokenOf('administrator'))
+    const body = { path: '/etc/shadow', name: 'x' }
+    await assert.rejects(
+      administrator.importVDisk(body, () => undefined),
+      { code: 'PERMISSION_DENIED' },
+    )
+  })
+
+  it('a change is in the audit log with who, what, before and after', async () => {
+    await using remote = await startRemote()
+    await remote.core.addVDisk('lab')
+    const seen = await remote.core.registry.identify(FACTS, '10.0.0.9')
+    const { hostname } = seen
+    const client = remote.clientWith(await remote.tokenOf('operator', 'helpdesk'))
+    await client.ask('POST', `/clients/${hostname}/assign`, { vdisks: ['lab'] })
+    await assert.rejects(client.ask('POST', `/clients/${hostname}/assign`, { vdisks: ['none'] }))
+    const [failed, done] = await remote.audit()
+    assert.deepEqual(pick(done), {
+      by: 'helpdesk',
+      role: 'operator',
+      address: '127.0.0.1',
+      action: 'client assign',
+      subject: hostname,
+      request: { vdisks: ['lab'] },
+      before: { assignments: [] },
+      after: { assignments: ['lab'] },
+      outcome: 'done',
+    })
+    assert.deepEqual([failed?.outcome, failed?.before], ['NOT_FOUND', undefined])
+  })
+
+  it('tokens are made from afar by administrators, are no one else to read, and end at once', async () => {
+    await using remote = await startRemote()
+    const chief = remote.clientWith(await remote.tokenOf('administrator', 'chief'))
+    const created = await chief.ask<{ token: string }>('POST', '/administrators', {
+      name: 'new',
+      role: 'viewer',
+      seconds: 60,
+    })
+    const viewer = remote.clientWith(created.token)
+    assert.deepEqual(await viewer.ask('GET', '/clients'), [])
+    assert.equal(JSON.stringify(await remote.audit()).includes(created.token), false)
+    assert.equal(remote.lines.join('').includes(created.token), false)
+    remote.core.clock.nowMs = START_MS
+    await chief.ask('DELETE', '/administrators/new')
+    await assert.rejects(viewer.ask('GET', '/clients'), { code: 'UNAUTHENTICATED' })
+  })
+
+  it('guesses are limited by address, and do not lock out who has a token', async () => {
+    const failures = { burst: 3, perSecond: 0, keysMax: 10 }
+    await using remote = await startRemote({ failures })
+    const token = await remote.tokenOf('viewer')
+    const statuses: number[] = []
+    for (let guess = 0; guess < 6; guess += 1) {
+      statuses.push(await statusOf(remote.port, { authorization: `Bearer guess-${guess}` }))
+    }
+    assert.deepEqual(statuses, [401, 401, 401, 429, 429, 429])
+    assert.equal(remote.lines.filter((line) => line.includes('no valid token')).length, 3)
+    assert.equal(await statusOf(remote.port, { authorization: `Bearer ${token}` }), 200)
+  })
+
+  it('one administrator may not ask without end', async () => {
+    await using remote = await startRemote({ requests: { burst: 2, perSecond: 0, keysMax: 10 } })
+    const client = remote.clientWith(await remote.tokenOf('viewer'))
+    await client.ask('GET', '/clients')
+    await client.ask('GET', '/clients')
+    await assert.rejects(client.ask('GET', '/clients'), { code: 'LIMIT_EXCEEDED' })
+  })
+
+  it('a server with another key does not see the token', async () => {
+    await using remote = await startRemote()
+    await using other = await startRemote()
+    const token = await remote.tokenOf('viewer')
+    await assert.rejects(remote.clientWith(token, other.key.pin).ask('GET', '/clients'), {
+      code: 'KEY_MISMATCH',
+    })
+    assert.equal(remote.lines.length, 0, 'not even a request came')
+  })
+
+  it('the command line says which of server, pin and token is wrong', async () => {
+    await using folder = await createTemporaryFolder()
+    const tokenFile = join(folder.path, 'token')
+    await writeFile(tokenFile, `bwa_${'x'.repeat(43)}\n`)
+    const pin = 'p'.repeat(43)
+    assert.deepEqual(remoteTarget({ server: '[fd00::1]:8444', pin, tokenFile }).server, {
+      host: 'fd00::1',
+      port: 8444,
+    })
+    for (const server of ['host', 'host:0', 'host:99999', 'fd00::1:80', 'https://h:1']) {
+      assert.throws(() => remoteTarget({ server, pin, tokenFile }), /--server/)
+    }
+    const server = 'host:8444'
+    assert.throws(() => remoteTarget({ server, pin: 'short', tokenFile }), /--pin/)
+    assert.throws(() => remoteTarget({ server, pin, tokenFile: undefined }), /--token-file/)
+    await writeFile(tokenFile, 'no token')
+    assert.throws(() => remoteTarget({ server, pin, tokenFile }), /"bootwire admin add"/)
+  })
+})
+
+function pick(entry: AuditEntry | undefined): Omit<AuditEntry, 'at'> | undefined {
+  if (entry === undefined) return undefined
+  const { at, ...rest } = entry
+  assert.ok(Math.abs(Date.parse(at) - Date.now()) < 60_000)
+  return rest
+}
