@@ -18,6 +18,7 @@ import {
   diskCacheProblem,
   diskCopyMessage,
 } from './boot/disk-cache-message.ts'
+import { followSettings } from './boot/follow-settings.ts'
 import { LocalDisk } from './boot/local-disk.ts'
 import { bootAddress, bootInterface } from './boot/network.ts'
 import { overlayMessage } from './boot/overlay-message.ts'
@@ -100,6 +101,7 @@ async function run(): Promise<void> {
   if (client.session.identity?.isAuthenticated === true) {
     await identity.remember(client.session.trust.known)
   }
+  void followSettings({ session: client.session, runFolder })
   await serveUntilShutdown({ ...client, runFolder, consoles: { announce } })
   process.exit(0)
 }

@@ -48,6 +48,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   'agent-network.sh': 'usr/lib/bootwire/agent-network.sh',
   'udhcpc.sh': 'usr/lib/bootwire/udhcpc.sh',
   'keep-network.sh': 'usr/lib/bootwire/keep-network.sh',
+  'apply-settings.sh': 'usr/lib/bootwire/apply-settings.sh',
   'keep-root.sh': 'usr/lib/bootwire/keep-root.sh',
   'coldplug.sh': 'usr/lib/bootwire/coldplug.sh',
   'start-agent.sh': 'usr/lib/bootwire/start-agent.sh',

@@ -35,6 +35,27 @@ write systemd/system/bootwire-stopping.service '[Unit]' \
 mkdir -p "$run/systemd/system/sysinit.target.wants"
 ln -s ../bootwire-stopping.service "$run/systemd/system/sysinit.target.wants/"
 
+# What the server says of this client, again whenever that changes.
+write systemd/system/bootwire-settings.path '[Unit]' \
+    'Description=Watches for other settings of this client' '[Path]' \
+    'PathChanged=/run/bootwire/settings-changed'
+write systemd/system/bootwire-settings.service '[Unit]' \
+    'Description=Applies settings of this client' '[Service]' 'Type=oneshot' \
+    'ExecStart=/run/initramfs/bin/busybox sh /run/initramfs/lib/bootwire/apply-settings.sh / change'
+mkdir -p "$run/systemd/system/multi-user.target.wants"
+ln -s ../bootwire-settings.path "$run/systemd/system/multi-user.target.wants/"
+
+# A host key for sshd where the server gave none, only when sshd starts.
+write systemd/system/bootwire-host-key.service '[Unit]' \
+    'Description=Makes an SSH host key for this boot' 'Before=ssh.service sshd.service' \
+    'ConditionPathExists=/usr/bin/ssh-keygen' 'ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key' \
+    '[Service]' 'Type=oneshot' \
+    'ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key'
+for unit in ssh sshd; do
+    mkdir -p "$run/systemd/system/$unit.service.wants"
+    ln -s ../bootwire-host-key.service "$run/systemd/system/$unit.service.wants/"
+done
+
 # What switches a system off stays in memory, some 20 MB, most of which is there anyway. Once the boot is over,
 # so that it is none of what the next boots are foreseen by.
 write systemd/system/bootwire-hold.service '[Unit]' \

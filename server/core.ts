@@ -2,6 +2,7 @@
 import { BootLog } from './clients/boot-log.ts'
 import { ClientRegistry } from './clients/client-registry.ts'
 import { JoinGrants } from './clients/join-grants.ts'
+import { SettingsStore } from './clients/settings-store.ts'
 import type { UnknownPolicy } from './clients/unknown-policy.ts'
 import { versionUsers } from './clients/version-users.ts'
 import type { Log } from './log.ts'
@@ -21,6 +22,7 @@ import { WriteStore } from './write-cache/write-store.ts'
 export interface Core {
   readonly registry: ClientRegistry
   readonly grants: JoinGrants
+  readonly clientSettings: SettingsStore
   readonly catalog: VDiskCatalog
   readonly boots: BootLog
   readonly sessions: SessionTable
@@ -64,6 +66,7 @@ export function createCore(options: CoreOptions): Core {
     now,
     log,
   })
+  const clientSettings = new SettingsStore(store)
   const boots = new BootLog({ store, now, log })
   const lintReports = new LintReports(store)
   const traces = new Traces({ files: traceFiles, store: chunkStore, now, log })
@@ -100,6 +103,7 @@ export function createCore(options: CoreOptions): Core {
   return {
     registry,
     grants,
+    clientSettings,
     catalog,
     boots,
     sessions,

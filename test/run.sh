@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 . test/support/prepare.sh
 
 # Other file systems, clients of our NBD server, checks of shell, firmware of UEFI machines.
-TEST_PACKAGES='xfsprogs btrfs-progs dosfstools nbdkit libnbd-bin qemu-utils fio shellcheck shfmt ovmf swtpm'
+TEST_PACKAGES='xfsprogs btrfs-progs dosfstools nbdkit libnbd-bin qemu-utils fio shellcheck shfmt ovmf swtpm openssh-client'
 # A real kernel for the supervisor: 40 MB that only the long tests need.
 [ "${1:-}" != full ] || TEST_PACKAGES="$TEST_PACKAGES user-mode-linux"
 

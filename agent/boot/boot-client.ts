@@ -20,6 +20,7 @@ import { AgentSession, type AgentSessionOptions } from '../session/agent-session
 import type { SupervisorControl } from '../supervisor/supervisor-control.ts'
 import type { AgentContext } from './agent-context.ts'
 import { type Chosen, chooseAndOpen } from './choose-vdisk.ts'
+import { writeClientSettings } from './client-settings-files.ts'
 import { cmdlineFor, downloadKernel, type KernelFiles, type VdiskKernel } from './kernel-switch.ts'
 import { bootInterface, type NetworkUp, networkUp } from './network.ts'
 import { type Resume, removeResume, writeResume } from './resume-file.ts'
@@ -158,6 +159,7 @@ async function attachChosen(
   writeResume(runFolder, resume)
   const vdisk = await attachOrForget(parts, resume, session)
   session.phase('attached')
+  writeClientSettings(runFolder, session.identity ?? identity)
   writeRootEnv(runFolder, DEVICE_PATH, resume)
   return vdisk
 }

@@ -27,9 +27,10 @@ export class RunFolder {
     return join(this.path, name)
   }
 
-  write(name: string, text: string): void {
+  /** `mode`: who may read it, when that is not everybody. */
+  write(name: string, text: string, mode?: number): void {
     const temporaryPath = this.pathOf(`.${name}.new`)
-    writeFileSync(temporaryPath, text)
+    writeFileSync(temporaryPath, text, mode === undefined ? {} : { mode })
     renameSync(temporaryPath, this.pathOf(name))
   }
 

@@ -7,10 +7,14 @@ export function renderAssignments(values: Readonly<Record<string, string>>): str
   return Object.entries(values)
     .map(([name, value]) => {
       invariant(NAME.test(name), `shell variable ${name}`)
-      // A quote ends the quoted part, stands escaped by itself, and begins the next.
-      return `${name}='${value.replaceAll("'", `'\\''`)}'\n`
+      return `${name}=${quoteForShell(value)}\n`
     })
     .join('')
+}
+
+/** A quote ends the quoted part, stands escaped by itself, and begins the next. */
+export function quoteForShell(value: string): string {
+  return `'${value.replaceAll("'", `'\\''`)}'`
 }
 
 /** Lines that are no assignments are passed over. */

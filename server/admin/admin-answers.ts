@@ -5,7 +5,12 @@ import { type Caller, mayActAs } from '#server/administrators/roles.ts'
 import type { Log } from '#server/log.ts'
 import { BootwireError, ERROR_KINDS, type ErrorCode } from '#shared/errors.ts'
 import type { AnswerLine, ErrorView } from './admin-api.ts'
-import { type AuditSubject, differences, type SubjectFinder } from './audit-subject.ts'
+import {
+  type AuditSubject,
+  differences,
+  type SubjectFinder,
+  withoutSecrets,
+} from './audit-subject.ts'
 import { encodeJsonFrame, FRAME } from './content-frames.ts'
 import { readBody } from './request-body.ts'
 import { type Right, rightOf } from './rights.ts'
@@ -236,7 +241,7 @@ function callerFields({
 
 /** The body, or for an upload what its address says. */
 function requestField(body: unknown, query: URLSearchParams): Pick<AuditEntry, 'request'> {
-  if (body !== undefined) return { request: body }
+  if (body !== undefined) return { request: withoutSecrets(body) }
   return query.size === 0 ? {} : { request: Object.fromEntries(query) }
 }
 

@@ -1,6 +1,7 @@
 /** What goes over the administration socket: the JSON both the server and the CLI know. */
 import * as v from 'valibot'
 import { TOKEN_ROLES } from '#server/administrators/roles.ts'
+import type { SettingsView } from '#server/clients/settings-store.ts'
 import type { LintReport } from '#server/lint/lint-report.ts'
 import type {
   AccessTokenRecord,
@@ -15,6 +16,7 @@ import type { CheckReport } from '#server/store/chunk-store.ts'
 import type { TraceOrigin } from '#server/traces/boot-trace.ts'
 import type { ImportOutcome } from '#server/vdisks/new-version.ts'
 import type { ErrorCode } from '#shared/errors.ts'
+import { settingName, settingValue } from '#shared/identity/client-settings.ts'
 import { ASSIGNMENTS_MAX, NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
 
@@ -86,6 +88,18 @@ export const writeCacheRequestSchema = v.object({
   ),
 })
 export type WriteCacheRequest = v.InferInput<typeof writeCacheRequestSchema>
+
+/** What is null is taken back, what is absent stays. */
+export const settingsRequestSchema = v.object({
+  values: v.optional(
+    v.record(settingName, v.nullable(v.object({ value: settingValue, isSecret: v.boolean() }))),
+    {},
+  ),
+  locale: v.optional(v.nullable(v.string())),
+  timezone: v.optional(v.nullable(v.string())),
+  keymap: v.optional(v.nullable(v.string())),
+})
+export type SettingsRequest = v.InferInput<typeof settingsRequestSchema>
 
 export const accessRequestSchema = v.object({ access: v.picklist(['anyone', 'authenticated']) })
 
@@ -177,6 +191,7 @@ export interface ClientView extends ClientRecord {
 export interface ClientDetails extends ClientView {
   /** Newest first. */
   readonly boots: readonly BootRecord[]
+  readonly settings: SettingsView
 }
 
 export interface BootView extends BootRecord {

@@ -19,12 +19,21 @@ export function subjectFinder(
   return async ({ client, name, grant, administrator }) => {
     if (client !== undefined) {
       const { id, hostname } = await findClient(services, client)
-      return { name: hostname, read: () => services.registry.get(id) }
+      return { name: hostname, read: () => clientNow(services, id) }
     }
     if (name !== undefined) return { name, read: () => vdiskNow(services.catalog, name) }
     const other = grant ?? administrator
     return other === undefined ? undefined : { name: other, read: async () => undefined }
   }
+}
+
+/** With its settings, of which secrets are but names. */
+async function clientNow(
+  { registry, clientSettings }: ClientRoutesServices,
+  id: string,
+): Promise<unknown> {
+  const client = await registry.get(id)
+  return client && { ...client, ...(await clientSettings.view(id)) }
 }
 
 async function vdiskNow(catalog: VDiskCatalog, name: string): Promise<unknown> {
@@ -45,6 +54,15 @@ export function differences(
   const changed = [...names].filter((name) => !isSame(earlier[name], later[name]))
   if (changed.length === 0) return {}
   return { before: pick(earlier, changed), after: pick(later, changed) }
+}
+
+/** The same without what is marked as secret. */
+export function withoutSecrets(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(withoutSecrets)
+  const entries = Object.entries(value).map(([name, part]) => [name, withoutSecrets(part)])
+  const fields = Object.fromEntries(entries) as Record<string, unknown>
+  return fields['isSecret'] === true ? { isSecret: true } : fields
 }
 
 function fieldsOf(value: unknown): Record<string, unknown> {

@@ -3,6 +3,7 @@
 import type { BootLog } from '#server/clients/boot-log.ts'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import { hydrationOf } from '#server/clients/hydration.ts'
+import type { SettingsStore, SettingsWish } from '#server/clients/settings-store.ts'
 import type { BootRecord, ClientRecord } from '#server/state/records.ts'
 import { CLOSE_CODE } from '#server/stream/close-code.ts'
 import type { SessionTable } from '#server/stream/session-table.ts'
@@ -24,6 +25,7 @@ import {
   renameRequestSchema,
   replaceKeyRequestSchema,
   revokeRequestSchema,
+  settingsRequestSchema,
   unassignRequestSchema,
   writeCacheRequestSchema,
 } from './admin-api.ts'
@@ -39,6 +41,7 @@ export interface ClientRoutesServices {
   readonly boots: BootLog
   readonly sessions: SessionTable
   readonly writes: WriteStore
+  readonly clientSettings: SettingsStore
 }
 
 type ClientAction = (client: ClientRecord, request: RouteRequest) => Promise<ClientRecord>
@@ -82,6 +85,12 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
     action('write-cache', (client, { body }) =>
       registry.setWriteCache(client.id, parseBody(writeCacheRequestSchema, body)),
     ),
+    {
+      method: 'POST',
+      path: '/clients/:client/settings',
+      handle: ({ params, body }) =>
+        setSettings(services, params['client'] ?? '', parseBody(settingsRequestSchema, body)),
+    },
     action('discard-writes', (client, { body }) =>
       discardWrites(services, client, parseBody(discardWritesRequestSchema, body).vdisk),
     ),
@@ -107,7 +116,19 @@ async function showClient(
 ): Promise<ClientDetails> {
   const client = await findClient(services, selector)
   const boots = await services.boots.list(client.id)
-  return { ...viewOf(services, client), boots: boots.toReversed() }
+  const settings = await services.clientSettings.view(client.id)
+  return { ...viewOf(services, client), boots: boots.toReversed(), settings }
+}
+
+async function setSettings(
+  services: ClientRoutesServices,
+  selector: string,
+  wish: SettingsWish,
+): Promise<ClientDetails> {
+  const { id } = await findClient(services, selector)
+  await services.clientSettings.set(id, wish)
+  services.registry.changes.emit(id)
+  return await showClient(services, id)
 }
 
 /** By the code on its screen, or as the registry finds clients. */
@@ -175,6 +196,7 @@ async function revoke(
   { cut }: { readonly cut: boolean },
 ): Promise<ClientRecord> {
   const revoked = await services.registry.revoke(client.id, { cut })
+  await services.clientSettings.forgetHostKey(client.id)
   const session = services.sessions.get(client.id)
   if (cut || session?.waiting === true) {
     session?.end(CLOSE_CODE.serviceRestart, 'the key of this machine was revoked')
@@ -250,6 +272,7 @@ async function removeClient(
   session?.end(CLOSE_CODE.serviceRestart, 'this client was removed; say hello again')
   await services.boots.removeClient(client.id)
   await services.writes.removeClient(client.id)
+  await services.clientSettings.remove(client.id)
   return { removed: client.id }
 }
 

@@ -36,6 +36,7 @@ export const RIGHTS: Readonly<Record<string, Right>> = {
   'POST /clients/:client/rename': { role: 'operator', action: 'client rename' },
   'POST /clients/:client/hydrate': { role: 'operator', action: 'client hydrate' },
   'POST /clients/:client/write-cache': { role: 'operator', action: 'client write-cache' },
+  'POST /clients/:client/settings': { role: 'operator', action: 'client set' },
   'POST /clients/:client/discard-writes': { role: 'operator', action: 'client discard-writes' },
   'DELETE /clients/:client': { role: 'operator', action: 'client rm' },
   'POST /join': { role: 'operator', action: 'join' },

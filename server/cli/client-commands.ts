@@ -7,6 +7,7 @@ import { CLIENT } from './arguments.ts'
 import { streamPairs } from './client-stream.ts'
 import { adminClient, answer, type Cli, type CommonOptions, itemPath, withJson } from './command.ts'
 import { hydrateCommand } from './hydrate-command.ts'
+import { formatSettings, settingsCommand } from './settings-command.ts'
 import { formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatBoot } from './timeline.ts'
@@ -38,6 +39,7 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
     revokeCommand,
     replaceKeyCommand,
     assignCommand,
+    settingsCommand,
     unassignCommand,
     renameCommand,
     hydrateCommand,
@@ -229,7 +231,7 @@ function unassignCommand(cli: Cli, terminal: Terminal): Cli {
 function renameCommand(cli: Cli, terminal: Terminal): Cli {
   return cli.command(
     'rename <client> <hostname>',
-    'Give a client another host name, from its next boot on',
+    'Give a client another host name, also while it runs',
     (cli) =>
       cli
         .positional('client', CLIENT)
@@ -322,6 +324,8 @@ function formatClient(client: ClientDetails): string {
     ['writes', client.writeCache && formatWriteCache(writeCacheOf(client, undefined))],
     ['kept over', keptOver(client)],
     ...streamPairs(client),
+    ['settings', formatSettings(client.settings)],
+    ['SSH host key', client.settings.sshHostKey],
     ['first seen', formatTime(client.firstSeenMs)],
     ['last seen', formatTime(client.lastSeenMs)],
   ])

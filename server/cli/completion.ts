@@ -20,6 +20,7 @@ const CLIENT_ACTIONS = new Set([
   'rename',
   'hydrate',
   'write-cache',
+  'set',
   'discard-writes',
   'rm',
 ])

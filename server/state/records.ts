@@ -27,6 +27,8 @@ export const CLIENT_KEY_KEYS = 'client-key/'
 export const CLIENT_STAND_IN_KEYS = 'client-stand-in/'
 /** `join/<id>` */
 export const JOIN_KEYS = 'join/'
+/** `client-settings/<id>`: what it is told beside who it is, secrets among it. */
+export const CLIENT_SETTINGS_KEYS = 'client-settings/'
 /** `access-token/<SHA-256 of the token>` */
 export const ACCESS_TOKEN_KEYS = 'access-token/'
 /** `revoked-key/<fingerprint>` */
@@ -132,6 +134,20 @@ export interface AccessTokenRecord {
   readonly createdBy: string
   /** Absent for no end. */
   readonly untilMs?: number
+}
+
+export interface SshHostKeyRecord {
+  readonly privateKey: string
+  readonly publicKey: string
+}
+
+/** What a client is told beside who it is. */
+export interface ClientSettingsRecord {
+  readonly values: Readonly<Record<string, { readonly value: string; readonly isSecret: boolean }>>
+  readonly locale?: string
+  readonly timezone?: string
+  readonly keymap?: string
+  readonly sshHostKey?: SshHostKeyRecord
 }
 
 export type ClientState = 'approved' | 'pending' | 'refused'

@@ -4,6 +4,7 @@ import { kernelFilePaths } from '#server/boot/boot-paths.ts'
 import type { ClientRecord, ClientState, VersionRecord } from '#server/state/records.ts'
 import type { VersionReader } from '#server/store/chunk-store.ts'
 import { BootwireError, type ErrorCode } from '#shared/errors.ts'
+import type { ClientSettings } from '#shared/identity/client-settings.ts'
 import type { SignedRoot } from '#shared/manifest/version-root.ts'
 import type {
   Hydration,
@@ -39,6 +40,7 @@ export interface IdentityFacts {
   /** Shown while nobody has vouched for its key. */
   readonly enrolCode?: string | undefined
   readonly note?: string | undefined
+  readonly settings?: ClientSettings | undefined
   readonly nowMs: number
 }
 
@@ -61,12 +63,13 @@ export function identityMessage(facts: IdentityFacts, settings: IdentitySettings
     ...(isAuthenticated && { isAuthenticated }),
     ...(enrolCode !== undefined && { enrolCode }),
     ...(note !== undefined && { note }),
+    ...(facts.settings !== undefined && { settings: facts.settings }),
     ...(state === 'approved' && withheld > 0 && { withheld }),
   }
 }
 
 /** What was set for a client and its vDisk. */
-export interface ClientSettings {
+export interface StreamSettings {
   readonly hydration: Hydration
   readonly writeCache: WriteCacheSettings
 }
@@ -79,7 +82,7 @@ export function openedMessage(
     writeCache,
     writes,
     resign = (it) => it,
-  }: ClientSettings &
+  }: StreamSettings &
     Pick<IdentitySettings, 'resign'> & { readonly writes?: Opened['writes'] | undefined },
 ): Opened {
   const { kernel } = version

@@ -16,6 +16,7 @@ import type { Boot } from '#server/clients/boot.ts'
 import type { BootLog } from '#server/clients/boot-log.ts'
 import type { ClientRegistry, ProvenKey } from '#server/clients/client-registry.ts'
 import { hydrationOf } from '#server/clients/hydration.ts'
+import type { SettingsStore } from '#server/clients/settings-store.ts'
 import { assertKeepable, writeCacheOf } from '#server/clients/write-cache-settings.ts'
 import type { Log } from '#server/log.ts'
 import type { ClientRecord, VersionRecord } from '#server/state/records.ts'
@@ -45,11 +46,11 @@ import { OpenStream } from './open-stream.ts'
 import type { OpenVersions } from './open-versions.ts'
 import { SerialQueue } from './serial-queue.ts'
 import {
-  type ClientSettings,
   errorMessage,
   type IdentitySettings,
   identityMessage,
   openedMessage,
+  type StreamSettings,
 } from './session-messages.ts'
 import type { SessionTable, TableSession } from './session-table.ts'
 import type { SlabPool } from './slab-pool.ts'
@@ -98,6 +99,7 @@ export interface SessionServices {
     ClientRegistry,
     'admit' | 'get' | 'isConfirmed' | 'rememberChoice' | 'keepVersion'
   >
+  readonly clientSettings: Pick<SettingsStore, 'forMachine'>
   readonly catalog: Pick<VDiskCatalog, 'version' | 'tryGet'>
   readonly boots: Pick<BootLog, 'resume' | 'find' | 'end' | 'save'>
   readonly versions: OpenVersions
@@ -148,6 +150,7 @@ export class Session implements TableSession {
   #challenge: Challenge | undefined
   #identified: Identified | undefined
   #lastIdentity = ''
+  #lastSettings = ''
   #stream: OpenStream | undefined
   #lastHydration: Hydration | undefined
   readonly #work = new SerialQueue((error) => this.#fail(error))
@@ -212,7 +215,10 @@ export class Session implements TableSession {
   }
 
   refresh(): void {
-    this.#work.add(() => (this.#state === 'open' ? this.#sendHydration() : this.#sendIdentity()))
+    this.#work.add(async () => {
+      if (this.#state === 'open') await this.#sendHydration()
+      await this.#sendIdentity()
+    })
   }
 
   supersede(sameBoot: boolean): void {
@@ -413,25 +419,35 @@ export class Session implements TableSession {
   }
 
   async #sendIdentity(): Promise<void> {
-    if (this.#state !== 'identified') return
+    if (this.#state !== 'identified' && this.#state !== 'open') return
     const { clientId, boot, resumes } = this.#known()
+    const isOpen = this.#state === 'open'
     const client = await this.#services.registry.get(clientId)
     if (client === undefined) {
+      if (isOpen) return
       return this.#close(CLOSE_CODE.serviceRestart, 'this client was removed; say hello again')
     }
-    const state = resumes ? 'approved' : client.state
+    // Of a running system nothing is taken by administration.
+    const state = resumes || isOpen ? 'approved' : client.state
     const { isAuthenticated, enrolCode } = this
     const offers = await offersFor(client, this.#trust, this.#services.catalog)
     const nowMs = this.#services.now()
     const note = this.#noteFor(client)
-    const facts = { client, state, ...offers, isAuthenticated, enrolCode, note, nowMs }
+    const settings =
+      state === 'approved'
+        ? await this.#services.clientSettings.forMachine(client, isAuthenticated)
+        : undefined
+    const facts = { client, state, ...offers, isAuthenticated, enrolCode, note, settings, nowMs }
     const identity = identityMessage(facts, this.#services.settings)
-    // Time passes, and that is no news.
-    const news = JSON.stringify({ ...identity, serverTimeMs: 0 })
-    if (this.#isClosed() || news === this.#lastIdentity) return
-    this.#lastIdentity = news
+    // Time passes, and that is no news; nor is a menu to who has chosen.
+    const { hostname } = identity
+    const news = JSON.stringify(isOpen ? { hostname, settings } : { ...identity, serverTimeMs: 0 })
+    const last = isOpen ? this.#lastSettings : this.#lastIdentity
+    if (this.#isClosed() || news === last) return
+    if (!isOpen) this.#lastIdentity = news
+    this.#lastSettings = JSON.stringify({ hostname, settings })
     this.#send(identity)
-    if (state === 'approved') boot.stamp('identified', nowMs)
+    if (state === 'approved' && !isOpen) boot.stamp('identified', nowMs)
   }
 
   /** Why a machine waits that somebody might think is known. */
@@ -470,7 +486,7 @@ export class Session implements TableSession {
 
   async #openStream(
     version: VersionRecord,
-    settings: ClientSettings,
+    settings: StreamSettings,
     firstPushBytes: number,
   ): Promise<void> {
     const { versions, bootSets, registry, boots, catalog } = this.#services
@@ -529,7 +545,7 @@ export class Session implements TableSession {
   /** Where the client writes to; undefined where the server takes nothing. */
   #writeLane(
     { vdisk, versionId, sizeBytes }: VersionRecord,
-    { writeCache: { place, isKept } }: ClientSettings,
+    { writeCache: { place, isKept } }: StreamSettings,
     resumes: boolean,
   ): WriteLane | undefined {
     if (place !== 'server' && place !== 'auto') return undefined

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot'
 import { BOOT_PHASES } from '#shared/boot/boot-phase.ts'
+import { clientSettingsSchema } from '#shared/identity/client-settings.ts'
 import {
   DEVICE_KEY_BYTES_MAX,
   DEVICE_SIGNATURE_BYTES,
@@ -243,6 +244,8 @@ export const identitySchema = v.object({
   note: v.optional(v.pipe(v.string(), v.maxLength(200))),
   /** vDisks of its assignments that only machines with a proven key get. */
   withheld: v.optional(count),
+  /** What it is told beside who it is; sent again when it changes, also to a running system. */
+  settings: v.optional(clientSettingsSchema),
 })
 export type Identity = v.InferOutput<typeof identitySchema>
 

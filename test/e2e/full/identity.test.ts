@@ -3,7 +3,7 @@
  * one that claims to be it; one by a key on its disk, admitted by a token; and one with no place for a key.
  */
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { BootSite, logIn, SHUTDOWN_TIMEOUT_MS } from '#test/support/boot-site.ts'
@@ -53,8 +53,25 @@ describe('a machine that proves who it is', { timeout: 8 * BOOT_TIMEOUT_MS }, ()
     assert.match(await command('client', 'ls', '--pending'), new RegExp(code))
     const byName = await site.server.run('client', 'approve', MAC)
     assert.match(byName.stderr, /expected the code that its screen shows/)
+    const secret = join(folder.path, 'secret')
+    writeFileSync(secret, 'hush-hush')
+    const own = ['URL=https://a/', '--secret', `VPN=${secret}`, '--timezone', 'Europe/Vienna']
+    await command('client', 'set', MAC, ...own)
     await command('client', 'approve', code.toLowerCase(), '--vdisk', 'lab')
     const { shell } = await logIn(machine)
+    assert.match(await shell.read('cat /run/bootwire/settings'), /^URL='https:\/\/a\/'$/m)
+    assert.match(await shell.read('readlink /etc/localtime'), /Europe\/Vienna/)
+    const credential =
+      "systemd-run --quiet --pipe -p LoadCredential=bootwire.VPN sh -c 'cat $CREDENTIALS_DIRECTORY/bootwire.VPN'"
+    assert.match(await shell.read(credential), /hush-hush/)
+    const asNobody = "setpriv --reuid=65534 cat /run/credstore/bootwire.VPN || echo 'kept'"
+    assert.match(await shell.read(asNobody), /kept/)
+    // While it runs.
+    await command('client', 'set', MAC, 'URL=https://b/', '--timezone', 'Asia/Tokyo')
+    await command('client', 'rename', MAC, 'reception')
+    await shell.read('until [ "$(cat /etc/hostname)" = reception ]; do sleep 0.2; done')
+    assert.match(await shell.read('cat /run/bootwire/settings; hostname'), /b\/'\s+reception/)
+    assert.match(await shell.read('readlink /etc/localtime'), /Asia\/Tokyo/)
     const shown = await site.client(MAC)
     assert.deepEqual([shown.isAuthenticated, shown.key?.place], [true, 'tpm'])
     ;({ id, hostname } = shown)
@@ -89,7 +106,14 @@ describe('a machine that proves who it is', { timeout: 8 * BOOT_TIMEOUT_MS }, ()
     await command('client', 'approve', mac, '--vdisk', 'lab')
     await machine.console.expect(/BW-E316/, LONG)
     await command('vdisk', 'access', 'lab', 'anyone')
-    await logIn(machine)
+    const secret = join(folder.path, 'secret')
+    await command('client', 'set', mac, 'PLACE=hall', '--secret', `VPN=${secret}`)
+    const { shell } = await logIn(machine)
     assert.match(await command('client', 'ls'), /not authenticated/)
+    assert.match(await shell.read('ls /run/credstore'), /^bootwire\.PLACE\s*$/m)
+    assert.doesNotMatch(
+      await shell.read('grep -r hush /run/bootwire /run/credstore || true'),
+      /hush-hush/,
+    )
   })
 })

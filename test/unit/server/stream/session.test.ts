@@ -94,6 +94,7 @@ describe('hello', () => {
       offers: [{ vdisk: 'debian', title: 'Title of debian', sizeBytes: imageOf('debian').length }],
       defaultVdisk: 'debian',
       menuSeconds: 10,
+      settings: { values: [] },
       serverTimeMs: START_MS,
     })
     assert.equal(agent.session.state, 'identified')
@@ -535,7 +536,7 @@ describe('hydration', () => {
     const agent = new Agent(core)
     const { clientId } = await agent.greet()
     await agent.open('debian')
-    await core.registry.rename(clientId, 'reception')
+    await core.registry.assign(clientId, ['debian'], { only: true })
     await core.registry.setHydration(clientId, { mode: 'pause' })
     const { hydration } = await agent.socket.nextMessage('hydrate')
     assert.equal(hydration.mode, 'pause')
@@ -543,6 +544,32 @@ describe('hydration', () => {
     await core.registry.setHydration(clientId, { rateBytesPerSecond: 1000 })
     const next = await agent.socket.nextMessage('hydrate')
     assert.deepEqual(next.hydration, { mode: 'pause', rateBytesPerSecond: 1000 })
+  })
+})
+
+describe('settings', () => {
+  it('reach a running system, and nothing else of its identity does', async () => {
+    const core = await createOpenCore()
+    await core.addVDisk('other')
+    const agent = new Agent(core)
+    const { clientId } = await agent.greet()
+    await agent.open('debian')
+    await core.registry.assign(clientId, ['other'], { only: false })
+    await core.registry.refuse(clientId)
+    await core.clientSettings.set(clientId, {
+      values: { URL: { value: 'x', isSecret: false }, KEY: { value: 'y', isSecret: true } },
+    })
+    core.registry.changes.emit(clientId)
+    const { settings, state } = await agent.socket.nextMessage('identity')
+    assert.deepEqual([settings?.values, state], [[{ name: 'URL', value: 'x' }], 'approved'])
+    await core.registry.rename(clientId, 'reception')
+    assert.equal((await agent.socket.nextMessage('identity')).hostname, 'reception')
+  })
+
+  it('are told to nobody who waits', async () => {
+    const core = createTestCore()
+    const { settings, state } = await new Agent(core).greet()
+    assert.deepEqual([settings, state], [undefined, 'pending'])
   })
 })
 

@@ -118,6 +118,28 @@ export const SERVER_MESSAGES: Readonly<Record<string, ServerMessage>> = {
     isAuthenticated: true,
     withheld: 0,
   },
+  'identity-settings': {
+    kind: 'identity',
+    state: 'approved',
+    clientId: '00000000c11e0001',
+    hostname: 'client-1',
+    machineId: BOOT_ID,
+    serverName: 'S',
+    offers: [],
+    menuSeconds: 10,
+    serverTimeMs: 1,
+    isAuthenticated: true,
+    settings: {
+      values: [
+        { name: 'URL', value: 'https://a/' },
+        { name: 'VPN_KEY', value: 'line\nline\n', isSecret: true },
+      ],
+      locale: 'de_AT.UTF-8',
+      timezone: 'Europe/Vienna',
+      keymap: 'de-latin1',
+      sshHostKey: { privateKey: '-----BEGIN\n', publicKey: 'ssh-ed25519 AAAA root@a\n' },
+    },
+  },
   'identity-code': {
     kind: 'identity',
     state: 'pending',
