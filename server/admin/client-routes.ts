@@ -71,6 +71,12 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
       const standIn = await findClient(services, parseBody(replaceKeyRequestSchema, body).by)
       return await replaceKey(services, client, standIn)
     }),
+    action('confirm', async (client, { body }) => {
+      const standIn = await findClient(services, parseBody(replaceKeyRequestSchema, body).by)
+      const confirmed = await registry.confirm(client.id, standIn.id)
+      endWaiting(services, standIn, 'this machine is known now')
+      return confirmed
+    }),
     action('refuse', (client) => registry.refuse(client.id)),
     action('assign', (client, { body }) => assign(services, client, body)),
     action('unassign', (client, { body }) =>

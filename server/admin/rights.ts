@@ -30,6 +30,7 @@ export const RIGHTS: Readonly<Record<string, Right>> = {
   'POST /clients/:client/approve': { role: 'operator', action: 'client approve' },
   'POST /clients/:client/revoke': { role: 'operator', action: 'client revoke' },
   'POST /clients/:client/replace-key': { role: 'operator', action: 'client replace-key' },
+  'POST /clients/:client/confirm': { role: 'operator', action: 'client confirm' },
   'POST /clients/:client/refuse': { role: 'operator', action: 'client refuse' },
   'POST /clients/:client/assign': { role: 'operator', action: 'client assign' },
   'POST /clients/:client/unassign': { role: 'operator', action: 'client unassign' },

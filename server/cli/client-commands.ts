@@ -38,6 +38,7 @@ export function clientCommands(cli: Cli, terminal: Terminal): Cli {
     refuseCommand,
     revokeCommand,
     replaceKeyCommand,
+    confirmCommand,
     assignCommand,
     settingsCommand,
     unassignCommand,
@@ -182,6 +183,22 @@ function replaceKeyCommand(cli: Cli, terminal: Terminal): Cli {
   )
 }
 
+function confirmCommand(cli: Cli, terminal: Terminal): Cli {
+  return cli.command(
+    'confirm <client> <by>',
+    'A machine that came as a new one is this client: a changed network card, board or machine',
+    (cli) =>
+      cli
+        .positional('client', CLIENT)
+        .positional('by', { ...CLIENT, describe: 'The machine that waits' })
+        .example('$0 client confirm reception client-9', 'client-9 is gone, reception goes on'),
+    async (options) => {
+      const client = await act(options, 'confirm', { by: options.by })
+      terminal.out(`That machine is ${client.hostname} now\n`)
+    },
+  )
+}
+
 function assignCommand(cli: Cli, terminal: Terminal): Cli {
   return cli.command(
     'assign <client> <vdisks..>',
@@ -310,6 +327,7 @@ function formatClient(client: ClientDetails): string {
     ['id', client.id],
     ['state', `${client.state}, ${client.connection}`],
     ['key', describeKey(client)],
+    [client.claimsToBe === undefined ? 'known by' : 'may be it by', client.knownBy?.join(', ')],
     ['claims to be', client.claimsToBe],
     ['vDisks', client.assignments.join(', ') || 'none'],
     ['last choice', client.lastChoice],

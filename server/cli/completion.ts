@@ -14,6 +14,7 @@ export const COMPLETION_FLAG = '--get-yargs-completions'
 const CLIENT_ACTIONS = new Set([
   'show',
   'approve',
+  'confirm',
   'refuse',
   'assign',
   'unassign',

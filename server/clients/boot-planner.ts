@@ -11,7 +11,7 @@ import type { ClientRegistry } from './client-registry.ts'
 import { versionToBoot } from './version-to-boot.ts'
 
 export interface BootPlannerServices {
-  readonly registry: Pick<ClientRegistry, 'identify'>
+  readonly registry: Pick<ClientRegistry, 'identify' | 'isUnsure'>
   readonly catalog: Pick<VDiskCatalog, 'tryGet' | 'defaultKernel'>
   readonly boots: Pick<BootLog, 'begin' | 'findRunning'>
   readonly now: () => number
@@ -38,6 +38,7 @@ async function planBoot(
   const facts = factsFromBoot(bootFacts)
   // Nobody can be recorded under nothing; the agent will know more of its machine.
   if (isAnonymous(facts)) return await planAnonymous(services)
+  if (await services.registry.isUnsure(facts)) return await planAnonymous(services)
   const client = await identify(services, facts, address)
   if ('kind' in client) return client
   if (client.state === 'refused') {

@@ -1,11 +1,11 @@
 /**
  * Which client in the database a machine is. Pure: the registry looks up candidates and asks here.
  *
- * The MAC address counts first, then the SMBIOS UUID. Both are claims and both are copied: adapters
- * move from machine to machine, virtual machines are cloned with their UUID. So a known MAC on a
- * machine that reports another UUID is another machine, and a known UUID behind unknown MACs is
- * another one if the client is running right now. In doubt a machine is new: being asked about it
- * once more is better than giving one identity to two machines.
+ * MAC addresses, SMBIOS UUID and serial numbers are claims, and all of them are copied: adapters move from
+ * machine to machine, virtual machines are cloned with their UUID, vendors print one serial on a series. So
+ * they are weighed together. What agrees enough and contradicts nothing is the client; what agrees in part
+ * may be it, with another network card or board, and a person has to say; all else is a new machine, since
+ * being asked once more is better than giving one identity to two machines.
  */
 
 import type { BootFacts } from '#server/boot/boot-plan.ts'
@@ -49,19 +49,96 @@ export function isAnonymous(facts: MachineFacts): boolean {
   return facts.macs.length === 0 && facts.uuid === undefined
 }
 
+/** What each fact weighs: for the client when it agrees, against it when it differs. */
+export const WEIGHTS = {
+  /** An adapter, onboard as a rule. */
+  mac: { same: 4, other: 0 },
+  /** The board says so itself; clones say so, too. */
+  uuid: { same: 4, other: -6 },
+  /** Typed in by a vendor: missing, or wrong, more often than doubled. */
+  systemSerial: { same: 3, other: -3 },
+  boardSerial: { same: 3, other: -2 },
+} as const
+
+/** As much as a MAC or a UUID by itself. */
+export const SCORE_SAME = 4
+
+/** How much a machine is like a client. */
+export interface Likeness {
+  readonly score: number
+  /** For people: `same UUID (+4)`. */
+  readonly reasons: readonly string[]
+  readonly hasSameMac: boolean
+  /** A fact that one machine has once differs. */
+  readonly contradicts: boolean
+}
+
+/** The machine is the client (`same`), or may be it and somebody has to say (`unsure`). */
+export interface ClientMatch {
+  readonly kind: 'same' | 'unsure'
+  readonly client: ClientRecord
+  readonly likeness: Likeness
+}
+
+const FACT_NAMES = {
+  uuid: 'UUID',
+  systemSerial: 'system serial',
+  boardSerial: 'board serial',
+} as const
+
+export function compareFacts(known: MachineFacts, reported: MachineFacts): Likeness {
+  const reasons: string[] = []
+  let score = 0
+  const count = (points: number, text: string) => {
+    score += points
+    reasons.push(`${text} (${points > 0 ? '+' : ''}${points})`)
+  }
+  const mac = reported.macs.find((it) => known.macs.includes(it))
+  if (mac !== undefined) count(WEIGHTS.mac.same, `same MAC ${mac}`)
+  else if (reported.macs.length > 0 && known.macs.length > 0) count(WEIGHTS.mac.other, 'other MAC')
+  for (const name of ['uuid', 'systemSerial', 'boardSerial'] as const) {
+    const [before, now] = [known[name], reported[name]]
+    if (before === undefined || now === undefined) continue
+    if (before === now) count(WEIGHTS[name].same, `same ${FACT_NAMES[name]}`)
+    else count(WEIGHTS[name].other, `other ${FACT_NAMES[name]}`)
+  }
+  return {
+    score,
+    reasons,
+    hasSameMac: mac !== undefined,
+    contradicts: differs(known.uuid, reported.uuid),
+  }
+}
+
 /**
  * Chooses among the clients that have one of the machine's MACs, in the order of the MACs, and the
  * one that has its UUID. Undefined: the machine is new.
+ *
+ * A machine that may be a client which runs right now is a clone of it, and new.
  */
 export function chooseClient(
   facts: MachineFacts,
-  byMac: readonly ClientRecord[],
-  byUuid: ClientRecord | undefined,
+  candidates: readonly ClientRecord[],
   isRunning: (clientId: string) => boolean,
-): ClientRecord | undefined {
-  const same = byMac.find((client) => !contradicts(client.facts.uuid, facts.uuid))
-  if (same !== undefined) return same
-  return byUuid !== undefined && !isRunning(byUuid.id) ? byUuid : undefined
+): ClientMatch | undefined {
+  const matches = candidates
+    .map((client) => matchOf(client, facts))
+    .filter((match) => match !== undefined)
+    .toSorted((a, b) => b.likeness.score - a.likeness.score)
+  return (
+    matches.find(({ kind }) => kind === 'same') ??
+    matches.find(({ client }) => !isRunning(client.id))
+  )
+}
+
+function matchOf(client: ClientRecord, facts: MachineFacts): ClientMatch | undefined {
+  const likeness = compareFacts(client.facts, facts)
+  const { score, hasSameMac, contradicts } = likeness
+  if (score <= 0) return undefined
+  // Of a machine that shows no MAC at all, its UUID is all there is.
+  const isSeen = hasSameMac || facts.macs.length === 0 || client.facts.macs.length === 0
+  const isSame = score >= SCORE_SAME && isSeen && !contradicts
+  return { kind: isSame ? 'same' : 'unsure', client, likeness }
 }
 
 /**
@@ -73,6 +150,6 @@ export function mergeFacts(known: MachineFacts, reported: MachineFacts): Machine
   return { ...known, ...reported, macs }
 }
 
-function contradicts(left: string | undefined, right: string | undefined): boolean {
+function differs(left: string | undefined, right: string | undefined): boolean {
   return left !== undefined && right !== undefined && left !== right
 }

@@ -34,7 +34,9 @@ import { ASSIGNMENTS_MAX } from '#shared/wire/limits.ts'
 import type { Hydration } from '#shared/wire/messages.ts'
 import { withAssignments, withoutAssignments } from './client-changes.ts'
 import {
+  type ClientMatch,
   chooseClient,
+  compareFacts,
   isAnonymous,
   mergeFacts,
   normalizeMac,
@@ -51,6 +53,8 @@ import { type WriteCacheWish, withWriteCache } from './write-cache-settings.ts'
  * site fits ten times, and a machine that invents MAC addresses fills a few megabytes.
  */
 export const UNCONFIRMED_CLIENTS_MAX = 10_000
+
+const UNCONFIRMED_COUNT_MS = 10_000
 
 /** `lastSeenMs` is this exact: a machine that connects again and again must not cost a write each time. */
 const LAST_SEEN_STEP_MS = 60_000
@@ -93,11 +97,17 @@ interface FoundClient {
   readonly revision: number
 }
 
+/** Whether a machine is that client, and by what. */
+interface RecognisedClient extends FoundClient, Pick<ClientMatch, 'kind'> {
+  readonly knownBy: readonly string[]
+}
+
 export class ClientRegistry {
   /** Emits the id of every client that was changed or removed by administration. */
   readonly changes = new ChangeFeed<string>()
   readonly #store: StateStore
   readonly #options: ClientRegistryOptions
+  #unconfirmed = { count: 0, atMs: Number.NEGATIVE_INFINITY }
   /** Tail of the queue of transactions. */
   #last: Promise<unknown> = Promise.resolve()
 
@@ -119,9 +129,10 @@ export class ClientRegistry {
       return await this.#transact(async () => {
         const known = await this.#match(facts)
         const sight = { facts, address }
-        return known === undefined
-          ? await this.#register(sight)
-          : await this.#seeAgain(known, sight)
+        if (known === undefined) return await this.#register(sight)
+        return known.kind === 'unsure'
+          ? await this.#standIn(known.client, { ...sight, knownBy: known.knownBy })
+          : await this.#seeAgain(known, { ...sight, knownBy: known.knownBy })
       })
     } catch (error) {
       if (before === undefined || error instanceof BootwireError) throw error
@@ -129,6 +140,11 @@ export class ClientRegistry {
       this.#options.log.error({ err: error }, 'cannot note that a client was seen')
       return before.client
     }
+  }
+
+  /** Whether a machine may be a client, and somebody has to say. Firmware knows too little; its agent knows more. */
+  async isUnsure(reported: MachineFacts): Promise<boolean> {
+    return (await this.#match(usableFacts(reported)))?.kind === 'unsure'
   }
 
   /**
@@ -156,16 +172,21 @@ export class ClientRegistry {
       const client = await this.#transact(async () => {
         const known = await this.#recognise(facts, key)
         if (known === undefined) return await this.#register(sight)
-        return isImpostor(known.client, key)
-          ? await this.#standIn(known.client, sight)
-          : await this.#seeAgain(known, sight)
+        const mayBeAnother = known.kind === 'unsure' || isImpostor(known.client, key)
+        return mayBeAnother
+          ? await this.#standIn(known.client, {
+              ...sight,
+              knownBy: known.knownBy,
+              isImpostor: isImpostor(known.client, key),
+            })
+          : await this.#seeAgain(known, { ...sight, knownBy: known.knownBy })
       })
       const isWaiting = client.state !== 'approved' && joinToken !== undefined
       const joinRefusal = isWaiting ? await this.#options.grants?.refusal(joinToken) : undefined
       return { ...admitted(client), ...(joinRefusal !== undefined && { joinRefusal }) }
     } catch (error) {
       if (before === undefined || error instanceof BootwireError) throw error
-      if (isImpostor(before.client, key)) throw error
+      if (before.kind === 'unsure' || isImpostor(before.client, key)) throw error
       // A root may run on this machine: a full disk here must not keep it from coming back.
       this.#options.log.error({ err: error }, 'cannot note that a client was seen')
       return admitted(before.client)
@@ -205,10 +226,51 @@ export class ClientRegistry {
    * @throws {BootwireError} INVALID_ARGUMENT when it shows another key by now
    */
   approve(id: string, fingerprint?: string): Promise<ClientRecord> {
-    return this.#decide(id, (client) => ({
-      ...(fingerprint === undefined ? client : vouchedFor(client, fingerprint)),
-      state: 'approved',
-    }))
+    return this.#decide(id, (client) => {
+      const { claimsToBe: _another, ...vouched } =
+        fingerprint === undefined ? client : vouchedFor(client, fingerprint)
+      return { ...vouched, state: 'approved' }
+    })
+  }
+
+  /**
+   * A machine that came as a new one is this client, with another network card, board or whole machine: the
+   * client has what that one reports from now on, and that one is gone.
+   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
+   */
+  async confirm(id: string, standInId: string): Promise<ClientRecord> {
+    const confirmed = await this.#transact(async () => {
+      const found = await this.#require(id)
+      const standIn = await this.#require(standInId)
+      assertAdoptable(found.client, standIn.client)
+      const { facts, address } = standIn.client
+      const { knownBy: _former, ...known } = found.client
+      const client: ClientRecord = {
+        ...known,
+        facts,
+        knownBy: ['confirmed by an administrator'],
+        ...(address !== undefined && { address }),
+      }
+      const former = (await this.#ownIndexes(found.client)).filter(
+        (key) => !key.startsWith(CLIENT_KEY_KEYS),
+      )
+      const taken = await this.#ownIndexes(standIn.client)
+      const gone = [CLIENT_HOSTNAME_KEYS + standIn.client.hostname, CLIENT_STAND_IN_KEYS + id]
+      gone.push(CLIENT_UNCONFIRMED_KEYS + standInId, CLIENT_KEYS + standInId)
+      const kept = former.filter((key) => indexKeys(client).includes(key))
+      return {
+        conditions: [atRevision(found), atRevision(standIn)],
+        changes: [
+          ...[...gone, ...former.filter((key) => !kept.includes(key))].map(remove),
+          put(CLIENT_KEYS + id, client),
+          ...[...kept, ...taken].map((key) => put(key, id)),
+        ],
+        result: client,
+      }
+    })
+    this.changes.emit(id)
+    this.changes.emit(standInId)
+    return confirmed
   }
 
   refuse(id: string): Promise<ClientRecord> {
@@ -399,22 +461,25 @@ export class ClientRegistry {
     return result
   }
 
-  async #match(facts: MachineFacts): Promise<FoundClient | undefined> {
+  async #match(facts: MachineFacts): Promise<RecognisedClient | undefined> {
     const byMac = await this.#byIndexes(facts.macs.map((mac) => CLIENT_MAC_KEYS + mac))
     const byUuid =
-      facts.uuid === undefined ? undefined : await this.#byIndex(CLIENT_UUID_KEYS + facts.uuid)
-    const chosen = chooseClient(facts, byMac, byUuid, this.#options.isRunning)
-    return chosen === undefined ? undefined : await this.#load(chosen.id)
+      facts.uuid === undefined ? [] : await this.#byIndexes([CLIENT_UUID_KEYS + facts.uuid])
+    const chosen = chooseClient(facts, [...byMac, ...byUuid], this.#options.isRunning)
+    const found = chosen && (await this.#load(chosen.client.id))
+    if (chosen === undefined || found === undefined) return undefined
+    return { ...found, kind: chosen.kind, knownBy: chosen.likeness.reasons }
   }
 
   /** By its key, else by what it claims. */
   async #recognise(
     facts: MachineFacts,
     key: ProvenKey | undefined,
-  ): Promise<FoundClient | undefined> {
+  ): Promise<RecognisedClient | undefined> {
     const owner = key && (await this.#store.get(CLIENT_KEY_KEYS + key.fingerprint))
     const byKey = owner && (await this.#load(owner.value as string))
-    return byKey ?? (isAnonymous(facts) ? undefined : await this.#match(facts))
+    if (byKey !== undefined) return { ...byKey, kind: 'same', knownBy: ['its key'] }
+    return isAnonymous(facts) ? undefined : await this.#match(facts)
   }
 
   async #revoked(revoked: RevokedKeyRecord): Promise<Admitted> {
@@ -427,7 +492,11 @@ export class ClientRegistry {
   async #standIn({ id }: ClientRecord, sight: Sight): Promise<Attempt<ClientRecord>> {
     const entry = await this.#store.get(CLIENT_STAND_IN_KEYS + id)
     const known = entry && (await this.#load(entry.value as string))
-    if (known !== undefined) return await this.#seeAgain(known, sight)
+    if (known !== undefined && !this.#isClone(known.client, sight)) {
+      return await this.#seeAgain(known, sight)
+    }
+    if (known !== undefined) return await this.#register({ ...sight, knownBy: undefined })
+    // A policy that admits whoever comes vouches for new machines, which this one may not be.
     const { conditions, changes, result } = await this.#register({ ...sight, claimsToBe: id })
     return {
       conditions: [
@@ -439,16 +508,22 @@ export class ClientRegistry {
     }
   }
 
+  /** Like a machine that runs right now, and another: they are two. Impostors are all one. */
+  #isClone(standIn: ClientRecord, { facts, isImpostor: isLying }: Sight): boolean {
+    if (isLying === true || !this.#options.isRunning(standIn.id)) return false
+    return !compareFacts(standIn.facts, facts).hasSameMac
+  }
+
   async #register({
     facts,
     address,
     key,
     joinToken,
     claimsToBe,
+    knownBy,
   }: Sight & { readonly claimsToBe?: string }): Promise<Attempt<ClientRecord>> {
-    const unconfirmed = await this.#store.range(CLIENT_UNCONFIRMED_KEYS)
     const max = this.#options.unconfirmedMax ?? UNCONFIRMED_CLIENTS_MAX
-    if (unconfirmed.length >= max) {
+    if ((await this.#countUnconfirmed(max)) >= max) {
       throw new BootwireError(
         'LIMIT_EXCEEDED',
         `Cannot register another client: ${max} wait for a decision of the administrator already`,
@@ -470,6 +545,8 @@ export class ClientRegistry {
       // Made like a version 4 UUID, as machine-id(5) asks for.
       machineId: randomUUID().replaceAll('-', ''),
       facts,
+      // A new one is known by what it has shown, from now on.
+      knownBy: knownBy ?? compareFacts(facts, facts).reasons,
       firstSeenMs: nowMs,
       lastSeenMs: nowMs,
       address,
@@ -495,7 +572,7 @@ export class ClientRegistry {
 
   async #seeAgain(
     { client: known, revision }: FoundClient,
-    { facts, address, key, joinToken }: Sight,
+    { facts, address, key, joinToken, knownBy }: Sight,
   ): Promise<Attempt<ClientRecord>> {
     const unconfirmed = await this.#store.get(CLIENT_UNCONFIRMED_KEYS + known.id)
     const nowMs = this.#options.now()
@@ -510,6 +587,8 @@ export class ClientRegistry {
         grant === undefined &&
         admissionOf(this.#options.policy)),
       facts: mergeFacts(known.facts, facts),
+      // One that may be another keeps the reasons for that.
+      ...(known.claimsToBe === undefined && { knownBy: fuller(known.knownBy, knownBy) }),
       lastSeenMs: nowMs - known.lastSeenMs < LAST_SEEN_STEP_MS ? known.lastSeenMs : nowMs,
       address,
     }
@@ -533,6 +612,20 @@ export class ClientRegistry {
       ],
       result: client,
     }
+  }
+
+  /**
+   * How many wait for a decision. Counting them all takes milliseconds when there are thousands, so between two
+   * counts those registered here are added; near the limit all are counted.
+   */
+  async #countUnconfirmed(max: number): Promise<number> {
+    const nowMs = this.#options.now()
+    const { count, atMs } = this.#unconfirmed
+    this.#unconfirmed = { count: count + 1, atMs }
+    if (nowMs - atMs < UNCONFIRMED_COUNT_MS && count + 1 < max / 2) return count
+    const counted = (await this.#store.range(CLIENT_UNCONFIRMED_KEYS)).length
+    this.#unconfirmed = { count: counted + 1, atMs: nowMs }
+    return counted
   }
 
   async #grantFor(
@@ -655,6 +748,15 @@ interface Sight {
   readonly address: string
   readonly key?: ProvenKey | undefined
   readonly joinToken?: string | undefined
+  /** Of the client that it is, or may be. */
+  readonly knownBy?: readonly string[] | undefined
+  /** It claims to be a client that has a key, and has not shown it. */
+  readonly isImpostor?: boolean
+}
+
+/** Firmware reports less than an agent, at each boot. */
+function fuller(before: readonly string[] = [], now: readonly string[] = []): readonly string[] {
+  return now.length >= before.length ? now : before
 }
 
 /** Admitted by a grant, which vouches for the key that the machine has. */
@@ -666,6 +768,23 @@ function joined(
   const all = [...new Set([...known.assignments, ...assignments])].slice(0, ASSIGNMENTS_MAX)
   const kept = shown === undefined ? offeredKey && { offeredKey } : { key: shown }
   return { ...known, state, assignments: all, ...kept }
+}
+
+function assertAdoptable(client: ClientRecord, standIn: ClientRecord): void {
+  const what = `Cannot take the machine "${standIn.hostname}" for client "${client.hostname}"`
+  if (client.id === standIn.id)
+    throw new BootwireError('INVALID_ARGUMENT', `${what}: it is the same`)
+  if (standIn.state === 'approved' && standIn.claimsToBe === undefined) {
+    throw new BootwireError(
+      'INVALID_ARGUMENT',
+      `${what}: expected one that waits; this one is approved as a client of its own`,
+    )
+  }
+  if (standIn.offeredKey === undefined && client.key === undefined) return
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `${what}: one of them has a key; "bootwire client replace-key" takes the code on its screen`,
+  )
 }
 
 /** Claims to be a client that has a key, and has not shown it. */

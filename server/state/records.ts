@@ -176,8 +176,10 @@ export interface ClientRecord {
   readonly key?: DeviceKeyRecord
   /** One that it has, and nobody has vouched for. */
   readonly offeredKey?: DeviceKeyRecord
-  /** The client that it claims to be; that one has a key, and this machine has not shown it. */
+  /** The client that it may be: it has not shown that one's key, or has another network card or board. */
   readonly claimsToBe?: string
+  /** What told that it is this client, or may be the one it claims to be: `same UUID (+4)`. */
+  readonly knownBy?: readonly string[]
 }
 
 export interface BootRecord {

@@ -432,7 +432,7 @@ export class Session implements TableSession {
     const { isAuthenticated, enrolCode } = this
     const offers = await offersFor(client, this.#trust, this.#services.catalog)
     const nowMs = this.#services.now()
-    const note = this.#noteFor(client)
+    const note = await this.#noteFor(client)
     const settings =
       state === 'approved'
         ? await this.#services.clientSettings.forMachine(client, isAuthenticated)
@@ -451,13 +451,14 @@ export class Session implements TableSession {
   }
 
   /** Why a machine waits that somebody might think is known. */
-  #noteFor({ claimsToBe, state }: ClientRecord): string | undefined {
+  async #noteFor({ claimsToBe, state, hostname }: ClientRecord): Promise<string | undefined> {
     if (state === 'approved') return undefined
-    const claim =
-      claimsToBe === undefined
-        ? undefined
-        : `It claims to be the client ${claimsToBe}, and has not shown that one's key`
-    return this.#known().joinRefusal ?? claim
+    const { joinRefusal } = this.#known()
+    if (joinRefusal !== undefined || claimsToBe === undefined) return joinRefusal
+    const claimed = await this.#services.registry.get(claimsToBe)
+    return claimed?.key === undefined
+      ? `It may be ${claimed?.hostname ?? claimsToBe} with another network card or board. If so: bootwire client confirm ${claimed?.hostname ?? claimsToBe} ${hostname}`
+      : `It claims to be the client ${claimsToBe}, and has not shown that one's key`
   }
 
   async #open(message: Open): Promise<void> {

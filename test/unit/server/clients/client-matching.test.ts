@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import {
   chooseClient,
+  compareFacts,
   factsFromBoot,
   isAnonymous,
   mergeFacts,
@@ -9,6 +10,7 @@ import {
   usableFacts,
 } from '#server/clients/client-matching.ts'
 import type { ClientRecord } from '#server/state/records.ts'
+import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 
 const MAC_A = '52:54:00:00:00:0a'
 const MAC_B = '52:54:00:00:00:0b'
@@ -17,51 +19,86 @@ const UUID_B = 'bbbbbbbb-1111-4222-8333-444444444444'
 const off = () => false
 const running = () => true
 
-function client(id: string, macs: string[], uuid?: string): ClientRecord {
+function client(
+  id: string,
+  macs: string[],
+  uuid?: string,
+  serials: Partial<MachineFacts> = {},
+): ClientRecord {
   return {
     id,
     state: 'approved',
     hostname: id,
     machineId: '0'.repeat(32),
-    facts: { macs, ...(uuid !== undefined && { uuid }) },
+    facts: { macs, ...(uuid !== undefined && { uuid }), ...serials },
     assignments: [],
     firstSeenMs: 0,
     lastSeenMs: 0,
   }
 }
 
+/** `same a`, `unsure a` or `new`. */
+function choice(facts: MachineFacts, candidates: ClientRecord[], isRunning = off): string {
+  const match = chooseClient(facts, candidates, isRunning)
+  return match === undefined ? 'new' : `${match.kind} ${match.client.id}`
+}
+
 describe('chooseClient()', () => {
-  it('takes the client with the MAC', () => {
-    const known = client('a', [MAC_A])
-    assert.equal(chooseClient({ macs: [MAC_A] }, [known], undefined, running), known)
+  const serial = { systemSerial: 'S1', boardSerial: 'B1' }
+
+  it('knows the client by its MAC, also when one side has no UUID', () => {
+    assert.equal(choice({ macs: [MAC_A] }, [client('a', [MAC_A], UUID_A)], running), 'same a')
+    assert.equal(choice({ macs: [MAC_A], uuid: UUID_A }, [client('a', [MAC_A])]), 'same a')
   })
 
-  it('takes the client with the MAC when one side has no UUID', () => {
-    const known = client('a', [MAC_A], UUID_A)
-    assert.equal(chooseClient({ macs: [MAC_A] }, [known], undefined, running), known)
-    const bare = client('b', [MAC_A])
-    assert.equal(chooseClient({ macs: [MAC_A], uuid: UUID_A }, [bare], undefined, running), bare)
-  })
-
-  it('takes the client of the MAC before the client of the UUID', () => {
+  it('takes what is more alike, and a MAC before a UUID alone', () => {
     const byMac = client('a', [MAC_A])
     const byUuid = client('b', [MAC_B], UUID_B)
-    assert.equal(chooseClient({ macs: [MAC_A], uuid: UUID_B }, [byMac], byUuid, off), byMac)
+    assert.equal(choice({ macs: [MAC_A], uuid: UUID_B }, [byMac, byUuid]), 'same a')
+    const both = client('c', [MAC_B], UUID_B)
+    assert.equal(choice({ macs: [MAC_A, MAC_B], uuid: UUID_B }, [byMac, both]), 'same c')
   })
 
-  it('does not take the client of the MAC when the machine has another UUID', () => {
-    const moved = client('a', [MAC_A], UUID_A)
-    assert.equal(chooseClient({ macs: [MAC_A], uuid: UUID_B }, [moved], undefined, off), undefined)
+  it('takes an adapter that moved to another machine for no sign', () => {
+    assert.equal(choice({ macs: [MAC_A], uuid: UUID_B }, [client('a', [MAC_A], UUID_A)]), 'new')
   })
 
-  it('takes the client of the UUID when its network card was changed', () => {
+  it('is unsure of a changed network card, and of a clone; one of a running client is new', () => {
     const known = client('a', [MAC_A], UUID_A)
-    assert.equal(chooseClient({ macs: [MAC_B], uuid: UUID_A }, [], known, off), known)
+    assert.equal(choice({ macs: [MAC_B], uuid: UUID_A }, [known]), 'unsure a')
+    assert.equal(choice({ macs: [MAC_B], uuid: UUID_A }, [known], running), 'new')
   })
 
-  it('does not take the client of the UUID while that client runs: it is a clone', () => {
-    const known = client('a', [MAC_A], UUID_A)
-    assert.equal(chooseClient({ macs: [MAC_B], uuid: UUID_A }, [], known, running), undefined)
+  it('is unsure of a changed board in the same case', () => {
+    const known = client('a', [MAC_A], UUID_A, serial)
+    const other = { macs: [MAC_A], uuid: UUID_B, systemSerial: 'S1', boardSerial: 'B1' }
+    assert.equal(choice(other, [known]), 'unsure a')
+  })
+
+  it('is unsure of a MAC in a machine with another serial', () => {
+    const known = client('a', [MAC_A], undefined, { systemSerial: 'S1' })
+    assert.equal(choice({ macs: [MAC_A], systemSerial: 'S2' }, [known]), 'unsure a')
+  })
+
+  it('of a machine without MACs the UUID is enough', () => {
+    assert.equal(choice({ macs: [], uuid: UUID_A }, [client('a', [MAC_A], UUID_A)]), 'same a')
+  })
+
+  it('says what speaks for it and against it', () => {
+    const known = client('a', [MAC_A], UUID_A, serial)
+    const { score, reasons } = compareFacts(known.facts, {
+      macs: [MAC_B],
+      uuid: UUID_A,
+      systemSerial: 'S1',
+      boardSerial: 'B2',
+    })
+    assert.deepEqual(reasons, [
+      'other MAC (0)',
+      'same UUID (+4)',
+      'same system serial (+3)',
+      'other board serial (-2)',
+    ])
+    assert.equal(score, 5)
   })
 })
 

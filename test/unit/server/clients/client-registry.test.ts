@@ -64,8 +64,39 @@ describe('identify()', () => {
     const { id } = await registry.identify({ macs: [mac(1)] }, ADDRESS)
     await registry.identify({ macs: [mac(1), mac(2)], uuid }, ADDRESS)
     assert.equal((await registry.identify({ macs: [mac(2)] }, ADDRESS)).id, id)
-    assert.equal((await registry.identify({ macs: [mac(3)], uuid }, ADDRESS)).id, id)
-    assert.equal((await registry.identify({ macs: [mac(3)] }, ADDRESS)).id, id)
+    assert.equal((await registry.identify({ macs: [], uuid }, ADDRESS)).id, id)
+  })
+
+  it('asks about a changed network card, and knows it once somebody has confirmed it', async () => {
+    const { registry } = createRegistry()
+    const uuid = 'aaaaaaaa-1111-4222-8333-444444444444'
+    const { id, hostname } = await registry.identify({ macs: [mac(1)], uuid }, ADDRESS)
+    await registry.approve(id)
+    const changed = { macs: [mac(3)], uuid }
+    assert.equal(await registry.isUnsure(changed), true)
+    const standIn = await registry.identify(changed, ADDRESS)
+    assert.deepEqual([standIn.claimsToBe, standIn.state], [id, 'pending'])
+    assert.deepEqual(standIn.knownBy, ['other MAC (0)', 'same UUID (+4)'])
+    assert.equal((await registry.identify(changed, ADDRESS)).id, standIn.id, 'one, however often')
+    await registry.confirm(id, standIn.id)
+    const known = await registry.identify(changed, ADDRESS)
+    assert.deepEqual([known.id, known.hostname, known.state], [id, hostname, 'approved'])
+    assert.equal(await registry.get(standIn.id), undefined)
+    const former = await registry.identify({ macs: [mac(1)] }, ADDRESS)
+    assert.notEqual(former.id, id, 'the former card may be in another machine by now')
+  })
+
+  it('knows two when somebody has approved the second as a client of its own', async () => {
+    const { registry } = createRegistry()
+    const uuid = 'aaaaaaaa-1111-4222-8333-444444444444'
+    const { id } = await registry.identify({ macs: [mac(1)], uuid }, ADDRESS)
+    const other = await registry.identify({ macs: [mac(3)], uuid }, ADDRESS)
+    const approved = await registry.approve(other.id)
+    assert.equal(approved.claimsToBe, undefined)
+    assert.equal((await registry.identify({ macs: [mac(3)], uuid }, ADDRESS)).id, other.id)
+    assert.equal((await registry.identify({ macs: [mac(1)], uuid }, ADDRESS)).id, id)
+    await assert.rejects(registry.confirm(id, other.id), { code: 'INVALID_ARGUMENT' })
+    await assert.rejects(registry.confirm(id, id), { code: 'INVALID_ARGUMENT' })
   })
 
   it('takes machines with the same placeholder UUID for different ones', async () => {
