@@ -10,16 +10,12 @@ import { invariant } from '#shared/invariant.ts'
 import { encodeMessage } from '#shared/wire/codec.ts'
 import { encodeRequest } from '#shared/wire/frame.ts'
 import { PROTOCOL_VERSION } from '#shared/wire/limits.ts'
-import type { AgentMessage, Hello } from '#shared/wire/messages.ts'
+import type { AgentMessage, Hello, Identity } from '#shared/wire/messages.ts'
+import { ADMIN_ATTACKS } from './admin-attacks.ts'
 import { BOOT_ID, hello } from './agent-messages.ts'
+import type { Attack } from './attack.ts'
 import { FakeSessionSocket } from './fake-session-socket.ts'
 import { createTestCore, type TestCore } from './server-core.ts'
-
-export interface Attack {
-  readonly name: string
-  /** Returns whether it got through. */
-  readonly tryWith: (guard: 'up' | 'down') => Promise<boolean>
-}
 
 const HOUR_MS = 3_600_000
 const OTHER_BOOT_ID = 'c'.repeat(32)
@@ -369,6 +365,66 @@ const otherProtocol: Attack = {
   },
 }
 
+/** Control: the machine has proven that it is the client. */
+function settingsAttack(name: string, has: (settings: Identity['settings']) => boolean): Attack {
+  return {
+    name,
+    tryWith: async (guard) => {
+      const { core, key, clientId } = await siteWithVictim({ hasKey: guard === 'down' })
+      await core.clientSettings.set(clientId, {
+        values: { VPN_KEY: { value: 'secret', isSecret: true } },
+      })
+      const machine = new Machine(core)
+      if (guard === 'down') return has((await machine.provenBy(key)).settings)
+      machine.say(hello({ mac: VICTIM_MAC, bootId: OTHER_BOOT_ID }))
+      const { settings } = await machine.socket.nextMessage('identity')
+      invariant(settings !== undefined, 'it is the client, as far as anybody can tell')
+      return has(settings)
+    },
+  }
+}
+
+const secretSettings = settingsAttack(
+  'secret settings of a client, by its MAC',
+  (settings) => settings?.values.some(({ name }) => name === 'VPN_KEY') === true,
+)
+const sshHostKey = settingsAttack(
+  'the SSH host key of a client, by its MAC',
+  (settings) => settings?.sshHostKey !== undefined,
+)
+
+/** The clock of the machine is what he says; the server's counts. Control: it is not over. */
+const skewedClock: Attack = {
+  name: 'a join token that is over, by a clock that is years slow',
+  tryWith: async (guard) => {
+    const core = createTestCore()
+    const untilMs = core.clock.nowMs + HOUR_MS
+    const { token } = await core.grants.createToken({ untilMs, uses: 1, vdisks: [] })
+    if (guard === 'up') core.clock.nowMs += HOUR_MS
+    const fields = { mac: OTHER_MAC, joinToken: token, uptimeSeconds: guard === 'up' ? 1e9 : 1 }
+    return (await strangerBy(core, fields)).state === 'approved'
+  },
+}
+
+/** A machine that has the UUID of a client that is off, and a card of its own. Control: its card, too. */
+const copiedUuid: Attack = {
+  name: 'the UUID of a client that is off',
+  tryWith: async (guard) => {
+    const core = createTestCore()
+    await core.addVDisk('lab')
+    const uuid = 'aaaaaaaa-1111-4222-8333-444444444444'
+    const factsOf = (mac: string) => ({ macs: [mac], uuid })
+    const client = await core.registry.identify(factsOf(VICTIM_MAC), '192.0.2.1')
+    await core.registry.assign(client.id, ['lab'], { only: true })
+    await core.registry.approve(client.id)
+    const machine = new Machine(core)
+    const facts = factsOf(guard === 'up' ? OTHER_MAC : VICTIM_MAC)
+    machine.say({ ...hello({ bootId: OTHER_BOOT_ID }), facts })
+    await machine.socket.nextMessage('identity')
+    return await machine.gets('lab')
+  },
+}
+
 export const ATTACKS: readonly Attack[] = [
   guessedMac,
   otherKey,
@@ -385,6 +441,11 @@ export const ATTACKS: readonly Attack[] = [
   otherBootId,
   objectsUnopened,
   otherProtocol,
+  secretSettings,
+  sshHostKey,
+  skewedClock,
+  copiedUuid,
+  ...ADMIN_ATTACKS,
 ]
 
 async function versionOf(core: TestCore, vdisk: string): Promise<string> {

@@ -62,7 +62,7 @@ describe('a machine that proves who it is', { timeout: 8 * BOOT_TIMEOUT_MS }, ()
     assert.match(await shell.read('cat /run/bootwire/settings'), /^URL='https:\/\/a\/'$/m)
     assert.match(await shell.read('readlink /etc/localtime'), /Europe\/Vienna/)
     const credential =
-      "systemd-run --quiet --pipe -p LoadCredential=bootwire.VPN sh -c 'cat $CREDENTIALS_DIRECTORY/bootwire.VPN; echo'"
+      "systemd-run --quiet --pipe -p LoadCredential=bootwire.VPN sh -c 'cat $CREDENTIALS_DIRECTORY/bootwire.VPN; echo' </dev/null"
     assert.match(await shell.read(credential), /hush-hush/)
     const asNobody = "setpriv --reuid=65534 cat /run/credstore/bootwire.VPN || echo 'kept'"
     assert.match(await shell.read(asNobody), /kept/)

@@ -1,24 +1,14 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
-import { request } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { AdminAnswers } from '#server/admin/admin-answers.ts'
-import type { AdminServices } from '#server/admin/admin-routes.ts'
-import { createAdminRoutes } from '#server/admin/admin-routes.ts'
-import { subjectFinder } from '#server/admin/audit-subject.ts'
-import { RemoteAdmin, type RemoteAdminServices } from '#server/admin/remote-admin.ts'
 import { RIGHTS } from '#server/admin/rights.ts'
-import { AccessTokens } from '#server/administrators/access-tokens.ts'
-import { type AuditEntry, AuditLog } from '#server/administrators/audit-log.ts'
-import { mayActAs, TOKEN_ROLES, type TokenRole } from '#server/administrators/roles.ts'
-import { AdminClient } from '#server/cli/admin-client.ts'
+import type { AuditEntry } from '#server/administrators/audit-log.ts'
+import { mayActAs, TOKEN_ROLES } from '#server/administrators/roles.ts'
 import { remoteTarget } from '#server/cli/remote-target.ts'
-import { closeServer, createAdminServer } from '#server/http-servers.ts'
-import { createLog } from '#server/log.ts'
-import { ensureServerKey } from '#server/tls/server-key.ts'
-import { createTestCore, START_MS } from '#test/support/server-core.ts'
+import { statusOf } from '#test/support/admin-attacks.ts'
+import { startRemoteSite } from '#test/support/remote-site.ts'
+import { START_MS } from '#test/support/server-core.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 const TIMEOUT = { timeout: 30_000 }
@@ -29,66 +19,9 @@ const FACTS = {
   architecture: 'x86_64',
 }
 
-async function startRemote(limits: Pick<RemoteAdminServices, 'failures' | 'requests'> = {}) {
-  const folder = await createTemporaryFolder()
-  const core = createTestCore()
-  const lines: string[] = []
-  const log = createLog({ json: true, level: 'info' }, (line) => lines.push(line))
-  const tokens = new AccessTokens(core.store, () => core.clock.nowMs)
-  const audit = await AuditLog.open(join(folder.path, 'audit'))
-  const key = await ensureServerKey(folder.path)
-  const routes = createAdminRoutes({
-    ...core,
-    tokens,
-    audit,
-    log,
-    rollOver: async () => 'none',
-  } as unknown as AdminServices)
-  const answers = new AdminAnswers({ routes, audit, findSubject: subjectFinder(core), log })
-  const server = createAdminServer(key)
-  const remote = new RemoteAdmin({ answers, tokens, log, ...limits })
-  server.on('request', remote.handle)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  const tokenOf = async (role: TokenRole, name: string = role) =>
-    (await tokens.create({ name, role, createdBy: 'test' })).token
-  const clientWith = (token: string, pin = key.pin) =>
-    new AdminClient({ server: { host: '127.0.0.1', port }, pin, token })
-  return {
-    core,
-    folder,
-    key,
-    lines,
-    port,
-    routes,
-    tokens,
-    audit: async () => await audit.list({ limit: 100 }),
-    tokenOf,
-    clientWith,
-    [Symbol.asyncDispose]: async () => {
-      await closeServer(server)
-      await audit.close()
-      await folder[Symbol.asyncDispose]()
-    },
-  }
-}
-
-/** Status of a request with these headers, whoever the server is. */
-async function statusOf(port: number, headers: Record<string, string>): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>()
-  const options = { host: '127.0.0.1', port, path: '/clients', headers, agent: false }
-  request({ ...options, rejectUnauthorized: false }, (response) => {
-    response.resume()
-    resolve(response.statusCode ?? 0)
-  })
-    .on('error', reject)
-    .end()
-  return await promise
-}
-
 describe('administration from afar', TIMEOUT, () => {
   it('every route has a right, and every right a route', async () => {
-    await using remote = await startRemote()
+    await using remote = await startRemoteSite()
     const names = remote.routes.map(({ method, path }) => `${method} ${path}`)
     assert.deepEqual(names.toSorted(), Object.keys(RIGHTS).toSorted())
     for (const { method, path } of remote.routes) {
@@ -98,23 +31,24 @@ describe('administration from afar', TIMEOUT, () => {
   })
 
   it('answers nobody without a valid token, whatever is asked for', async () => {
-    await using remote = await startRemote()
+    await using remote = await startRemoteSite()
     const token = await remote.tokenOf('administrator')
     const wrong = [
-      {},
-      { authorization: token },
-      { authorization: `Basic ${token}` },
-      { authorization: `Bearer ${token}x` },
-      { authorization: `Bearer ${'a'.repeat(10_000)}` },
-      { authorization: 'Bearer bwa_../../etc' },
-      { 'bootwire-user': 'root' },
+      undefined,
+      token,
+      `Basic ${token}`,
+      `Bearer ${token}x`,
+      `Bearer ${'a'.repeat(10_000)}`,
+      'Bearer bwa_../../etc',
     ]
-    for (const headers of wrong) assert.equal(await statusOf(remote.port, headers as never), 401)
-    assert.equal(await statusOf(remote.port, { authorization: `Bearer ${token}` }), 200)
+    for (const authorization of wrong) {
+      assert.equal(await statusOf(remote.port, '/clients', authorization), 401)
+    }
+    assert.equal(await statusOf(remote.port, '/clients', `Bearer ${token}`), 200)
   })
 
   it('each role may do its own and no more: every route, tried with every role', async () => {
-    await using remote = await startRemote()
+    await using remote = await startRemoteSite()
     for (const role of TOKEN_ROLES) {
       const client = remote.clientWith(await remote.tokenOf(role))
       for (const { method, path, answers } of remote.routes) {
@@ -133,7 +67,7 @@ describe('administration from afar', TIMEOUT, () => {
   })
 
   it('routes that answer in parts look at the right first, too', async () => {
-    await using remote = await startRemote()
+    await using remote = await startRemoteSite()
     const client = remote.clientWith(await remote.tokenOf('operator'))
     await assert.rejects(client.content('/vdisks/one/content'), { code: 'PERMISSION_DENIED' })
     await assert.rejects(
@@ -149,7 +83,7 @@ describe('administration from afar', TIMEOUT, () => {
   })
 
   it('a change is in the audit log with who, what, before and after', async () => {
-    await using remote = await startRemote()
+    await using remote = await startRemoteSite()
     await remote.core.addVDisk('lab')
     const seen = await remote.core.registry.identify(FACTS, '10.0.0.9')
     const { hostname } = seen
@@ -172,7 +106,7 @@ describe('administration from afar', TIMEOUT, () => {
   })
 
   it('tokens are made from afar by administrators, are no one else to read, and end at once', async () => {
-    await using remote = await startRemote()
+    await using remote = await startRemoteSite()
     const chief = remote.clientWith(await remote.tokenOf('administrator', 'chief'))
     const created = await chief.ask<{ token: string }>('POST', '/administrators', {
       name: 'new',
@@ -190,19 +124,21 @@ describe('administration from afar', TIMEOUT, () => {
 
   it('guesses are limited by address, and do not lock out who has a token', async () => {
     const failures = { burst: 3, perSecond: 0, keysMax: 10 }
-    await using remote = await startRemote({ failures })
+    await using remote = await startRemoteSite({ failures })
     const token = await remote.tokenOf('viewer')
     const statuses: number[] = []
     for (let guess = 0; guess < 6; guess += 1) {
-      statuses.push(await statusOf(remote.port, { authorization: `Bearer guess-${guess}` }))
+      statuses.push(await statusOf(remote.port, '/clients', `Bearer guess-${guess}`))
     }
     assert.deepEqual(statuses, [401, 401, 401, 429, 429, 429])
     assert.equal(remote.lines.filter((line) => line.includes('no valid token')).length, 3)
-    assert.equal(await statusOf(remote.port, { authorization: `Bearer ${token}` }), 200)
+    assert.equal(await statusOf(remote.port, '/clients', `Bearer ${token}`), 200)
   })
 
   it('one administrator may not ask without end', async () => {
-    await using remote = await startRemote({ requests: { burst: 2, perSecond: 0, keysMax: 10 } })
+    await using remote = await startRemoteSite({
+      requests: { burst: 2, perSecond: 0, keysMax: 10 },
+    })
     const client = remote.clientWith(await remote.tokenOf('viewer'))
     await client.ask('GET', '/clients')
     await client.ask('GET', '/clients')
@@ -210,8 +146,8 @@ describe('administration from afar', TIMEOUT, () => {
   })
 
   it('a server with another key does not see the token', async () => {
-    await using remote = await startRemote()
-    await using other = await startRemote()
+    await using remote = await startRemoteSite()
+    await using other = await startRemoteSite()
     const token = await remote.tokenOf('viewer')
     await assert.rejects(remote.clientWith(token, other.key.pin).ask('GET', '/clients'), {
       code: 'KEY_MISMATCH',
