@@ -18,7 +18,7 @@ import {
   diskCacheProblem,
   diskCopyMessage,
 } from './boot/disk-cache-message.ts'
-import { followSettings } from './boot/follow-settings.ts'
+import { followIdentity } from './boot/follow-identity.ts'
 import { LocalDisk } from './boot/local-disk.ts'
 import { bootAddress, bootInterface } from './boot/network.ts'
 import { overlayMessage } from './boot/overlay-message.ts'
@@ -101,7 +101,7 @@ async function run(): Promise<void> {
   if (client.session.identity?.isAuthenticated === true) {
     await identity.remember(client.session.trust.known)
   }
-  void followSettings({ session: client.session, runFolder })
+  void followIdentity({ session: client.session, runFolder, consoles: { announce } })
   await serveUntilShutdown({ ...client, runFolder, consoles: { announce } })
   process.exit(0)
 }

@@ -7,6 +7,8 @@
 root=${1%/}
 run=${BOOTWIRE_RUN:-/run/bootwire}
 
+# Before anything is read: what changes from now on is another time.
+[ "$2" != change ] || rm -f "$run/settings-pending"
 [ -e "$run/system.env" ] || exit 0
 # shellcheck source=/dev/null
 . "$run/system.env"

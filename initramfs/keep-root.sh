@@ -35,12 +35,13 @@ write systemd/system/bootwire-stopping.service '[Unit]' \
 mkdir -p "$run/systemd/system/sysinit.target.wants"
 ln -s ../bootwire-stopping.service "$run/systemd/system/sysinit.target.wants/"
 
-# What the server says of this client, again whenever that changes.
+# What the server says of this client, again whenever that changes: while the file is there, so that what changes
+# meanwhile is not missed.
 write systemd/system/bootwire-settings.path '[Unit]' \
     'Description=Watches for other settings of this client' '[Path]' \
-    'PathChanged=/run/bootwire/settings-changed'
+    'PathExists=/run/bootwire/settings-pending'
 write systemd/system/bootwire-settings.service '[Unit]' \
-    'Description=Applies settings of this client' '[Service]' 'Type=oneshot' \
+    'Description=Applies settings of this client' 'StartLimitIntervalSec=0' '[Service]' 'Type=oneshot' \
     'ExecStart=/run/initramfs/bin/busybox sh /run/initramfs/lib/bootwire/apply-settings.sh / change'
 mkdir -p "$run/systemd/system/multi-user.target.wants"
 ln -s ../bootwire-settings.path "$run/systemd/system/multi-user.target.wants/"

@@ -10,8 +10,10 @@ import type { Identity } from '#shared/wire/messages.ts'
 import type { RunFolder } from './run-folder.ts'
 import { quoteForShell, renderAssignments } from './shell-assignments.ts'
 
-/** Holds a digest of what was written last; written last, it is what the system waits for. */
-const CHANGED = 'settings-changed'
+/** A digest of what was written last. */
+const DIGEST = 'settings-digest'
+/** Is there while the running system has not taken what was written last. */
+const PENDING = 'settings-pending'
 
 const PREFIX = 'bootwire.'
 const SECRET_MODE = 0o600
@@ -25,7 +27,7 @@ export function writeClientSettings(
 ): boolean {
   if (settings === undefined) return false // an older server
   const digest = digestOf([hostname, isAuthenticated === true, settings])
-  const before = runFolder.read(CHANGED)
+  const before = runFolder.read(DIGEST)
   if (before?.trim() === digest) return false
   const { values, locale = '', timezone = '', keymap = '', sshHostKey } = settings
   runFolder.write(
@@ -45,7 +47,9 @@ export function writeClientSettings(
   writeCredentials(join(runPath, 'credstore'), values)
   // PID 1 takes them once, when it starts.
   if (before === undefined) writeCredentials(join(runPath, 'credentials', '@initrd'), values)
-  runFolder.write(CHANGED, `${digest}\n`)
+  runFolder.write(DIGEST, `${digest}\n`)
+  // Before a system runs, /init takes it.
+  if (before !== undefined) runFolder.write(PENDING, '')
   return true
 }
 

@@ -41,6 +41,7 @@ export interface IdentityFacts {
   readonly enrolCode?: string | undefined
   readonly note?: string | undefined
   readonly settings?: ClientSettings | undefined
+  readonly warning?: string | undefined
   readonly nowMs: number
 }
 
@@ -64,6 +65,7 @@ export function identityMessage(facts: IdentityFacts, settings: IdentitySettings
     ...(enrolCode !== undefined && { enrolCode }),
     ...(note !== undefined && { note }),
     ...(facts.settings !== undefined && { settings: facts.settings }),
+    ...(facts.warning !== undefined && { warning: facts.warning }),
     ...(state === 'approved' && withheld > 0 && { withheld }),
   }
 }

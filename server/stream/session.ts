@@ -157,6 +157,8 @@ export class Session implements TableSession {
   #messagesWaiting = 0
   /** Addresses of machines that wanted to be this client while it ran. */
   readonly #contestedBy = new Set<string>()
+  /** For the people at the machine. */
+  #warning: string | undefined
 
   constructor(socket: SessionSocket, address: string, services: SessionServices) {
     this.#socket = socket
@@ -242,6 +244,8 @@ export class Session implements TableSession {
     const message = `Another machine, at ${byAddress}, wanted to start as this client, and waits`
     this.#log.warn({ other: byAddress }, message)
     this.#known().boot.noticed({ atMs: this.#services.now(), level: 'warning', message })
+    this.#warning = message
+    this.refresh()
   }
 
   /** Ends the session from the server's side; the agent is free to come back. */
@@ -437,7 +441,18 @@ export class Session implements TableSession {
       state === 'approved'
         ? await this.#services.clientSettings.forMachine(client, isAuthenticated)
         : undefined
-    const facts = { client, state, ...offers, isAuthenticated, enrolCode, note, settings, nowMs }
+    const warning = this.#warning
+    const facts = {
+      client,
+      state,
+      ...offers,
+      isAuthenticated,
+      enrolCode,
+      note,
+      settings,
+      warning,
+      nowMs,
+    }
     const identity = identityMessage(facts, this.#services.settings)
     // Time passes, and that is no news; nor is a menu to who has chosen.
     const { hostname } = identity
@@ -445,7 +460,7 @@ export class Session implements TableSession {
     const last = isOpen ? this.#lastSettings : this.#lastIdentity
     if (this.#isClosed() || news === last) return
     if (!isOpen) this.#lastIdentity = news
-    this.#lastSettings = JSON.stringify({ hostname, settings })
+    this.#lastSettings = JSON.stringify({ hostname, settings, warning })
     this.#send(identity)
     if (state === 'approved' && !isOpen) boot.stamp('identified', nowMs)
   }

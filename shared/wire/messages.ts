@@ -246,6 +246,8 @@ export const identitySchema = v.object({
   withheld: v.optional(count),
   /** What it is told beside who it is; sent again when it changes, also to a running system. */
   settings: v.optional(clientSettingsSchema),
+  /** What people at the running system should know: a sentence. */
+  warning: v.optional(v.pipe(v.string(), v.maxLength(200))),
 })
 export type Identity = v.InferOutput<typeof identitySchema>
 

@@ -36,6 +36,7 @@ describe('one live boot per client', TIMEOUT, () => {
       boot?.notices[0]?.message ?? '',
       /Another machine, at 127\.0\.0\.1, wanted to start/,
     )
+    await until(first, () => first.identity?.warning?.includes('Another machine') === true)
     await first.bye('poweroff')
     await untilUp(second)
     assert.equal(second.identity?.clientId, clientId)

@@ -64,7 +64,9 @@ it('what is the same is not told again; what is taken back is gone', async () =>
   write(identity(SETTINGS))
   assert.equal(write(identity(SETTINGS)), false)
   assert.equal(write(identity(SETTINGS, { serverTimeMs: 5, menuSeconds: 3 })), false)
+  assert.equal(runFolder.read('settings-pending'), undefined, 'init takes the first')
   assert.equal(write(identity(SETTINGS, { hostname: 'other' })), true)
+  assert.equal(runFolder.read('settings-pending'), '')
   assert.equal(write(identity({ values: [{ name: 'URL', value: 'x' }] })), true)
   assert.deepEqual(await readdir(join(folder.path, 'credstore')), ['bootwire.URL'])
   assert.equal(runFolder.read('ssh-host-key'), '')
@@ -75,5 +77,5 @@ it('a server that knows no settings changes none', async () => {
   const { folder, runFolder, write } = await fixture()
   await using _ = folder
   assert.equal(write(identity(undefined)), false)
-  assert.equal(runFolder.read('settings-changed'), undefined)
+  assert.equal(runFolder.read('settings'), undefined)
 })
