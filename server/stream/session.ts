@@ -466,13 +466,14 @@ export class Session implements TableSession {
   }
 
   /** Why a machine waits that somebody might think is known. */
-  async #noteFor({ claimsToBe, state, hostname }: ClientRecord): Promise<string | undefined> {
+  async #noteFor({ claimsToBe, state, id }: ClientRecord): Promise<string | undefined> {
     if (state === 'approved') return undefined
     const { joinRefusal } = this.#known()
     if (joinRefusal !== undefined || claimsToBe === undefined) return joinRefusal
     const claimed = await this.#services.registry.get(claimsToBe)
+    // By their ids: a note has 200 characters, and two host names may have 126.
     return claimed?.key === undefined
-      ? `It may be ${claimed?.hostname ?? claimsToBe} with another network card or board. If so: bootwire client confirm ${claimed?.hostname ?? claimsToBe} ${hostname}`
+      ? `It may be ${claimed?.hostname ?? claimsToBe} with another network card or board. If so: bootwire client confirm ${claimsToBe} ${id}`
       : `It claims to be the client ${claimsToBe}, and has not shown that one's key`
   }
 

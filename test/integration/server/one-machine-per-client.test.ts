@@ -54,6 +54,33 @@ describe('one live boot per client', TIMEOUT, () => {
     next.socket.terminate()
   })
 
+  it('asks about a changed network card, and goes on by itself once that is confirmed', async () => {
+    const core = createTestCore()
+    const key = await createServerKey()
+    await using stream = await startStream({ core, key })
+    const target = { port: stream.port, pin: key.pin }
+    const uuid = 'aaaaaaaa-1111-4222-8333-444444444444'
+    const before = createSession(target, { facts: { macs: ['52:54:00:00:00:01'], uuid } })
+    before.start()
+    await untilUp(before)
+    const { clientId = '' } = before.identity ?? {}
+    const hostname = 'h'.repeat(63)
+    await core.registry.approve(clientId)
+    await core.registry.rename(clientId, hostname)
+    await before.bye('poweroff')
+    await using changed = createSession(target, {
+      facts: { macs: ['52:54:00:00:00:09'], uuid },
+      bootId: OTHER_BOOT_ID,
+    })
+    changed.start()
+    await until(changed, () => changed.identity !== undefined)
+    const note = changed.identity?.note ?? ''
+    assert.match(note, new RegExp(`may be ${hostname} with another network card.* ${clientId} `))
+    await core.registry.confirm(clientId, changed.identity?.clientId ?? '')
+    await until(changed, () => changed.identity?.state === 'approved')
+    assert.deepEqual([changed.identity?.clientId, changed.identity?.hostname], [clientId, hostname])
+  })
+
   it('never turns a boot away on which a root runs', async () => {
     const core = createTestCore({ unknownClients: { kind: 'vdisk', vdisk: 'lab' } })
     await core.addVDisk('lab')
