@@ -4,8 +4,8 @@
  * /run/credstore (systemd.exec(5)), and handed to PID 1 as the initrd's (`/run/credentials/@initrd`).
  */
 import { createHash } from 'node:crypto'
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { Identity } from '#shared/wire/messages.ts'
 import type { RunFolder } from './run-folder.ts'
 import { quoteForShell, renderAssignments } from './shell-assignments.ts'
@@ -45,8 +45,9 @@ export function writeClientSettings(
   runFolder.write('ssh-host-key.pub', sshHostKey?.publicKey ?? '')
   runFolder.write('ssh-host-key', sshHostKey?.privateKey ?? '', SECRET_MODE)
   writeCredentials(join(runPath, 'credstore'), values)
-  // PID 1 takes them once, when it starts.
-  if (before === undefined) writeCredentials(join(runPath, 'credentials', '@initrd'), values)
+  // PID 1 takes them once, when it starts; one that does not know of them leaves them there.
+  const initrd = join(runPath, 'credentials', '@initrd')
+  if (before === undefined || existsSync(initrd)) writeCredentials(initrd, values)
   runFolder.write(DIGEST, `${digest}\n`)
   // Before a system runs, /init takes it.
   if (before !== undefined) runFolder.write(PENDING, '')
@@ -60,7 +61,9 @@ function writeCredentials(
 ): void {
   const next = `${folder}.new`
   rmSync(next, { recursive: true, force: true })
-  mkdirSync(next, { recursive: true, mode: FOLDER_MODE })
+  // Through the one around it, services of any user find their own.
+  mkdirSync(dirname(folder), { recursive: true })
+  mkdirSync(next, { mode: FOLDER_MODE })
   for (const { name, value } of values) {
     writeFileSync(join(next, PREFIX + name), value, { mode: SECRET_MODE })
   }

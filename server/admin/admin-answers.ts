@@ -1,9 +1,11 @@
 /** Answers administration requests, whoever asks: right, route, audit, answer. JSON over HTTP. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AuditEntry, AuditLog } from '#server/administrators/audit-log.ts'
+import { type RateLimit, RateLimiter } from '#server/administrators/rate-limiter.ts'
 import { type Caller, mayActAs } from '#server/administrators/roles.ts'
 import type { Log } from '#server/log.ts'
 import { BootwireError, ERROR_KINDS, type ErrorCode } from '#shared/errors.ts'
+import { NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
 import type { AnswerLine, ErrorView } from './admin-api.ts'
 import {
   type AuditSubject,
@@ -26,6 +28,15 @@ const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
   UNAUTHENTICATED: 401,
 }
 
+/**
+ * Refusals that are audited, of one caller: who may nothing shall not be able to push out of the log what was
+ * done.
+ */
+const REFUSALS: RateLimit = { burst: 20, perSecond: 1 / 60, keysMax: 1000 }
+
+/** Of a request, in the audit log: names and settings are shorter. */
+const REQUEST_LENGTH_MAX = 4096
+
 interface Call extends RouteMatch {
   readonly caller: Caller
   readonly query: URLSearchParams
@@ -44,6 +55,7 @@ type Outputs = Partial<Pick<RouteRequest, 'progress' | 'write'>>
 
 export class AdminAnswers {
   readonly #services: AdminAnswersServices
+  readonly #refusals = new RateLimiter(REFUSALS)
 
   constructor(services: AdminAnswersServices) {
     this.#services = services
@@ -125,14 +137,21 @@ export class AdminAnswers {
     // What is not there, the request itself says in words.
     const subject = await this.#services.findSubject(params).catch(() => undefined)
     const before = await subject?.read()
-    const entry = {
+    const who = {
       ...callerFields(caller),
       action,
-      ...(subject !== undefined && { subject: subject.name }),
-      ...requestField(body, query),
+      ...(subject !== undefined && { subject: subject.name.slice(0, NAME_LENGTH_MAX) }),
     }
     try {
       assertMay(call)
+    } catch (error) {
+      if (this.#refusals.take(caller.name)) {
+        await this.#record({ ...who, outcome: 'PERMISSION_DENIED' })
+      }
+      throw error
+    }
+    const entry = { ...who, ...requestField(body, query) }
+    try {
       const result = await handle(call, body, outputs)
       await this.#record({ ...entry, ...(await changeOf(subject, before)), outcome: 'done' })
       return result
@@ -241,8 +260,11 @@ function callerFields({
 
 /** The body, or for an upload what its address says. */
 function requestField(body: unknown, query: URLSearchParams): Pick<AuditEntry, 'request'> {
-  if (body !== undefined) return { request: withoutSecrets(body) }
-  return query.size === 0 ? {} : { request: Object.fromEntries(query) }
+  if (body === undefined && query.size === 0) return {}
+  const request = body === undefined ? Object.fromEntries(query) : withoutSecrets(body)
+  const text = JSON.stringify(request)
+  if (text.length <= REQUEST_LENGTH_MAX) return { request }
+  return { request: { isCut: true, begins: text.slice(0, REQUEST_LENGTH_MAX) } }
 }
 
 async function changeOf(

@@ -56,13 +56,14 @@ export function differences(
   return { before: pick(earlier, changed), after: pick(later, changed) }
 }
 
-/** The same without what is marked as secret. */
+/** The same without values that are not said to be for everybody: a mistaken request may hold a secret, too. */
 export function withoutSecrets(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return value.map(withoutSecrets)
   const entries = Object.entries(value).map(([name, part]) => [name, withoutSecrets(part)])
   const fields = Object.fromEntries(entries) as Record<string, unknown>
-  return fields['isSecret'] === true ? { isSecret: true } : fields
+  const isOpen = !('value' in fields) || fields['isSecret'] === false
+  return isOpen ? fields : { isSecret: true }
 }
 
 function fieldsOf(value: unknown): Record<string, unknown> {

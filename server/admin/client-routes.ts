@@ -75,6 +75,8 @@ export function clientRoutes(services: ClientRoutesServices): Route[] {
       const standIn = await findClient(services, parseBody(replaceKeyRequestSchema, body).by)
       const confirmed = await registry.confirm(client.id, standIn.id)
       endWaiting(services, standIn, 'this machine is known now')
+      await services.boots.removeClient(standIn.id)
+      await services.clientSettings.remove(standIn.id)
       return confirmed
     }),
     action('refuse', (client) => registry.refuse(client.id)),

@@ -225,24 +225,39 @@ export class ClientRegistry {
    * Admits a client, and vouches for the key with this fingerprint, if one is given.
    * @throws {BootwireError} INVALID_ARGUMENT when it shows another key by now
    */
-  approve(id: string, fingerprint?: string): Promise<ClientRecord> {
-    return this.#decide(id, (client) => {
-      const { claimsToBe: _another, ...vouched } =
+  async approve(id: string, fingerprint?: string): Promise<ClientRecord> {
+    const before = await this.get(id)
+    const own = before === undefined ? [] : await this.#ownIndexes(before)
+    // A MAC or a UUID of its own tells it from the client that it may be; without one it is found by that alone.
+    const isAnother = own.some((key) => !key.startsWith(CLIENT_KEY_KEYS))
+    return await this.#decide(id, (client) => {
+      const { claimsToBe, ...vouched } =
         fingerprint === undefined ? client : vouchedFor(client, fingerprint)
-      return { ...vouched, state: 'approved' }
+      return {
+        ...vouched,
+        ...(claimsToBe !== undefined && !isAnother && { claimsToBe }),
+        state: 'approved',
+      }
     })
   }
 
   /**
    * A machine that came as a new one is this client, with another network card, board or whole machine: the
    * client has what that one reports from now on, and that one is gone.
-   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT
+   * @throws {BootwireError} NOT_FOUND, INVALID_ARGUMENT; IN_USE while the client runs
    */
   async confirm(id: string, standInId: string): Promise<ClientRecord> {
     const confirmed = await this.#transact(async () => {
       const found = await this.#require(id)
       const standIn = await this.#require(standInId)
       assertAdoptable(found.client, standIn.client)
+      // Its own machine would come back as a new one, with a root that waits.
+      if (this.#options.isRunning(id)) {
+        throw new BootwireError(
+          'IN_USE',
+          `Cannot give client "${found.client.hostname}" to another machine: it runs right now`,
+        )
+      }
       const { facts, address } = standIn.client
       const { knownBy: _former, ...known } = found.client
       const client: ClientRecord = {
@@ -255,8 +270,10 @@ export class ClientRegistry {
         (key) => !key.startsWith(CLIENT_KEY_KEYS),
       )
       const taken = await this.#ownIndexes(standIn.client)
-      const gone = [CLIENT_HOSTNAME_KEYS + standIn.client.hostname, CLIENT_STAND_IN_KEYS + id]
-      gone.push(CLIENT_UNCONFIRMED_KEYS + standInId, CLIENT_KEYS + standInId)
+      const gone = [CLIENT_HOSTNAME_KEYS + standIn.client.hostname, CLIENT_KEYS + standInId]
+      gone.push(CLIENT_UNCONFIRMED_KEYS + standInId)
+      const { claimsToBe } = standIn.client
+      if (claimsToBe !== undefined) gone.push(CLIENT_STAND_IN_KEYS + claimsToBe)
       const kept = former.filter((key) => indexKeys(client).includes(key))
       return {
         conditions: [atRevision(found), atRevision(standIn)],
@@ -492,7 +509,7 @@ export class ClientRegistry {
   async #standIn({ id }: ClientRecord, sight: Sight): Promise<Attempt<ClientRecord>> {
     const entry = await this.#store.get(CLIENT_STAND_IN_KEYS + id)
     const known = entry && (await this.#load(entry.value as string))
-    if (known !== undefined && !this.#isClone(known.client, sight)) {
+    if (known !== undefined && !(await this.#isClone(known.client, sight))) {
       return await this.#seeAgain(known, sight)
     }
     if (known !== undefined) return await this.#register({ ...sight, knownBy: undefined })
@@ -509,9 +526,14 @@ export class ClientRegistry {
   }
 
   /** Like a machine that runs right now, and another: they are two. Impostors are all one. */
-  #isClone(standIn: ClientRecord, { facts, isImpostor: isLying }: Sight): boolean {
+  async #isClone(standIn: ClientRecord, { facts, isImpostor: isLying }: Sight): Promise<boolean> {
     if (isLying === true || !this.#options.isRunning(standIn.id)) return false
-    return !compareFacts(standIn.facts, facts).hasSameMac
+    if (compareFacts(standIn.facts, facts).hasSameMac) return false
+    // Without a MAC of its own it could not be found again.
+    const owners = await Promise.all(
+      facts.macs.map((mac) => this.#store.get(CLIENT_MAC_KEYS + mac)),
+    )
+    return owners.includes(undefined)
   }
 
   async #register({

@@ -66,6 +66,27 @@ describe('administration from afar', TIMEOUT, () => {
     assert.ok(refused.length > 10, 'who tries what is not theirs stands in the log')
   })
 
+  it('who may nothing cannot fill the audit log', async () => {
+    await using remote = await startRemoteSite()
+    const client = remote.clientWith(await remote.tokenOf('viewer'))
+    const body = { vdisks: ['x'.repeat(60)], padding: 'y'.repeat(50_000) }
+    for (let tries = 0; tries < 60; tries += 1) {
+      await assert.rejects(client.ask('POST', '/join', body), { code: 'PERMISSION_DENIED' })
+    }
+    const entries = await remote.audit()
+    assert.equal(entries.length, 20)
+    assert.ok(JSON.stringify(entries).length < 5000)
+  })
+
+  it('a request that is wrong leaves no secret in the audit log', async () => {
+    await using remote = await startRemoteSite()
+    const { hostname } = await remote.core.registry.identify(FACTS, '10.0.0.9')
+    const client = remote.clientWith(await remote.tokenOf('operator'))
+    const values = { A: { value: 'hush-hush', secret: true }, B: { value: 'hush-hush' } }
+    await assert.rejects(client.ask('POST', `/clients/${hostname}/settings`, { values }))
+    assert.equal(JSON.stringify(await remote.audit()).includes('hush-hush'), false)
+  })
+
   it('routes that answer in parts look at the right first, too', async () => {
     await using remote = await startRemoteSite()
     const client = remote.clientWith(await remote.tokenOf('operator'))

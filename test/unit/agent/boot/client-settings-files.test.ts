@@ -55,6 +55,7 @@ it('secrets are in files of root alone; the rest is a file that a shell reads', 
     const secret = await readFile(join(folder.path, ...place, 'bootwire.VPN'), 'utf8')
     assert.equal(secret, 'hush')
   }
+  assert.equal(await modeOf('credentials'), 0o755, 'services of other users go through it')
   assert.equal(await modeOf('bootwire', 'ssh-host-key'), 0o600)
 })
 

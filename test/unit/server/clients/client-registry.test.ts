@@ -86,6 +86,29 @@ describe('identify()', () => {
     assert.notEqual(former.id, id, 'the former card may be in another machine by now')
   })
 
+  it('does not give a client that runs to another machine', async () => {
+    const running = new Set<string>()
+    const { registry } = createRegistry({ running })
+    const uuid = 'aaaaaaaa-1111-4222-8333-444444444444'
+    const { id } = await registry.identify({ macs: [mac(1)], uuid }, ADDRESS)
+    const standIn = await registry.identify({ macs: [mac(3)], uuid }, ADDRESS)
+    running.add(id)
+    await assert.rejects(registry.confirm(id, standIn.id), { code: 'IN_USE' })
+    running.delete(id)
+    await registry.confirm(id, standIn.id)
+  })
+
+  it('finds again whom somebody approved, also one with no MAC of its own', async () => {
+    const { registry } = createRegistry()
+    const facts = (systemSerial: string) => ({ macs: [mac(1)], systemSerial })
+    const { id } = await registry.identify(facts('S1'), ADDRESS)
+    const other = await registry.identify(facts('S2'), ADDRESS)
+    assert.equal(other.claimsToBe, id)
+    await registry.approve(other.id)
+    const again = await registry.identify(facts('S2'), ADDRESS)
+    assert.deepEqual([again.id, again.state], [other.id, 'approved'])
+  })
+
   it('knows two when somebody has approved the second as a client of its own', async () => {
     const { registry } = createRegistry()
     const uuid = 'aaaaaaaa-1111-4222-8333-444444444444'
