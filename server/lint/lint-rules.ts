@@ -72,7 +72,7 @@ export const LINT_RULES: readonly LintRule[] = [
     severity: 'secret',
     what: 'private key of the SSH server: whoever has it can pose as any of the machines',
     action:
-      'Remove the keys (shred -u /etc/ssh/ssh_host_*_key), and have "ssh-keygen -A" run before the SSH server starts, so that each machine makes its own',
+      'Remove the keys (shred -u /etc/ssh/ssh_host_*_key): streamed machines never use them, but whoever reads the image has them. Each gets or makes its own at its boot',
     signs: [{ where: ['/etc/ssh/ssh_host_*_key'], isFound: notEmpty }],
   },
   {
