@@ -1,4 +1,6 @@
 /** What `bootwire serve` can be told, checked before anything is opened. */
+import { existsSync } from 'node:fs'
+import { isIPv4 } from 'node:net'
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseSize } from '#shared/amounts.ts'
@@ -6,6 +8,8 @@ import { BootwireError } from '#shared/errors.ts'
 import { assertKernelParameters } from './boot/boot-script.ts'
 import { assertHostnamePattern, DEFAULT_HOSTNAME_PATTERN } from './clients/hostname-pattern.ts'
 import { parseUnknownPolicy, type UnknownPolicy } from './clients/unknown-policy.ts'
+import { IPXE_FOLDER, IPXE_FOLDERS } from './pxe/ipxe-folder.ts'
+import type { PxeSettings } from './pxe/pxe-services.ts'
 import { defaultStateFolder } from './state/state-folder.ts'
 
 export interface ServeConfig {
@@ -27,6 +31,12 @@ export interface ServeConfig {
   readonly kernelParameters: string
   /** Most bytes of what one client writes that this server keeps. */
   readonly writeQuotaBytes: number
+  /** How firmware finds its way here; both services off is for networks whose DHCP server knows it. */
+  readonly pxe: PxeSettings
+  /** Folder with the programs that firmware loads. */
+  readonly ipxeFolder: string
+  /** Other servers with the same vDisks, as `http://HOST:PORT`. */
+  readonly otherServers: readonly string[]
 }
 
 /** The values as they stand on the command line. */
@@ -43,6 +53,11 @@ export interface ServeOptions {
   readonly serverName: string
   readonly kernelParameters: string
   readonly writeCacheQuota: string
+  readonly proxyDhcp: boolean
+  readonly tftp: boolean
+  readonly pxeAddress: readonly string[]
+  readonly ipxeFolder: string
+  readonly otherServer: readonly string[]
 }
 
 /** The agent's image as `npm run initramfs` leaves it in the checkout. */
@@ -50,6 +65,11 @@ const BUILT_AGENT_IMAGE = join(import.meta.dirname, '..', '.cache', 'initramfs',
 
 /** The system chooses one that is free, for each listener another. */
 const ANY_PORT = 0
+
+const ANY_ADDRESS = '0.0.0.0'
+
+const SERVER_URL =
+  /^http:\/\/(?:\[[0-9A-Fa-f:]{2,39}\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252})(?::[0-9]{1,5})?\/?$/
 
 const MENU_SECONDS_MAX = 3600
 const SERVER_NAME_LENGTH_MAX = 200
@@ -67,6 +87,11 @@ export function defaultServeOptions(): ServeOptions {
     serverName: hostname(),
     kernelParameters: '',
     writeCacheQuota: '8GiB',
+    proxyDhcp: false,
+    tftp: false,
+    pxeAddress: [],
+    ipxeFolder: IPXE_FOLDERS.find((folder) => existsSync(folder)) ?? IPXE_FOLDER,
+    otherServer: [],
   }
 }
 
@@ -95,7 +120,36 @@ export function serveConfig(options: ServeOptions): ServeConfig {
     serverName: options.serverName.slice(0, SERVER_NAME_LENGTH_MAX),
     kernelParameters: options.kernelParameters,
     writeQuotaBytes: parseSize(options.writeCacheQuota),
+    pxe: {
+      hasProxyDhcp: options.proxyDhcp,
+      hasTftp: options.tftp,
+      addresses: pxeAddresses(options),
+    },
+    ipxeFolder: resolve(options.ipxeFolder),
+    otherServers: options.otherServer.map(serverUrl),
   }
+}
+
+/** The address that everything else listens on, when it is one. */
+function pxeAddresses({ address, pxeAddress }: ServeOptions): readonly string[] {
+  for (const named of pxeAddress) {
+    if (isIPv4(named)) continue
+    throw new BootwireError(
+      'INVALID_ARGUMENT',
+      `Cannot use --pxe-address ${named}: expected an IPv4 address of this machine`,
+    )
+  }
+  if (pxeAddress.length > 0) return pxeAddress
+  return isIPv4(address) && address !== ANY_ADDRESS ? [address] : []
+}
+
+/** Without a path and without a `/` at the end: it goes into boot scripts. */
+function serverUrl(text: string): string {
+  if (SERVER_URL.test(text)) return text.replace(/\/$/, '')
+  throw new BootwireError(
+    'INVALID_ARGUMENT',
+    `Cannot use --other-server ${text}: expected http://HOST:PORT`,
+  )
 }
 
 function port(option: string, value: number): number {

@@ -14,7 +14,9 @@ import { AccessTokens } from './administrators/access-tokens.ts'
 import { AuditLog } from './administrators/audit-log.ts'
 import { BootFiles } from './boot/boot-files.ts'
 import { createBootHandler, sendKeyChain } from './boot/boot-http.ts'
-import { KEY_CHAIN_PATH } from './boot/boot-paths.ts'
+import { ENTRY_SCRIPT_PATH, KEY_CHAIN_PATH, programPath } from './boot/boot-paths.ts'
+import { renderEntryScript } from './boot/boot-script.ts'
+import { findMemtest } from './boot/memtest-files.ts'
 import { createBootPlanner } from './clients/boot-planner.ts'
 import type { ServeConfig } from './config.ts'
 import { type Core, createCore } from './core.ts'
@@ -29,6 +31,8 @@ import { lintImage } from './import/lint-image.ts'
 import { Spool } from './import/spool.ts'
 import { listen } from './listening.ts'
 import type { Log } from './log.ts'
+import { IpxeFolder } from './pxe/ipxe-folder.ts'
+import { PxeServices } from './pxe/pxe-services.ts'
 import { LevelStateStore } from './state/level-state-store.ts'
 import {
   adminSocketPath,
@@ -186,6 +190,8 @@ async function listenForClients(
   opened.defer(() => stream.close())
   agentServer.on('upgrade', stream.upgrade)
   const tlsPort = await listen(agentServer, { address, port: config.tlsPort, option: '--tls-port' })
+  const ipxe = new IpxeFolder(config.ipxeFolder)
+  const memtest = await findMemtest()
   const handler = createBootHandler({
     ...createBootPlanner({ ...core, now: Date.now }),
     pin: key.pin,
@@ -193,6 +199,9 @@ async function listenForClients(
     agentImagePath: config.agentImagePath,
     kernelParameters: config.kernelParameters,
     bootFiles,
+    findProgram: (name) => ipxe.find(name),
+    memtest,
+    otherServers: config.otherServers,
     log,
   })
   const bootServer = createBootServer()
@@ -207,5 +216,27 @@ async function listenForClients(
     port: config.httpPort,
     option: '--http-port',
   })
+  await startPxe(config, { ipxe, httpPort, hasMemtest: memtest !== undefined, log, opened })
   return { httpPort, tlsPort }
+}
+
+async function startPxe(
+  { pxe, otherServers: otherUrls }: ServeConfig,
+  parts: {
+    readonly ipxe: IpxeFolder
+    readonly httpPort: number
+    readonly hasMemtest: boolean
+    readonly log: Log
+    readonly opened: AsyncDisposableStack
+  },
+): Promise<void> {
+  if (!pxe.hasProxyDhcp && !pxe.hasTftp) return
+  const { hasMemtest, opened, ...rest } = parts
+  const services = await PxeServices.start({
+    ...pxe,
+    ...rest,
+    paths: { script: ENTRY_SCRIPT_PATH, program: programPath },
+    renderEntryScript: (serverUrl) => renderEntryScript({ serverUrl, otherUrls, hasMemtest }),
+  })
+  opened.use(services)
 }

@@ -54,6 +54,14 @@ export const ERROR_KINDS = {
     'BW-E111',
     'Give the token of an administrator with --token-file; "bootwire admin add" on the server makes one',
   ),
+  NO_BOOT_PROGRAMS: kind(
+    'BW-E112',
+    'Install the package ipxe, or name a folder with the programs of iPXE with --ipxe-folder',
+  ),
+  BOOT_PROGRAM_TOO_OLD: kind(
+    'BW-E113',
+    'Name a folder with a newer iPXE with --ipxe-folder: the package ipxe of Debian 13 or Ubuntu 22.04 will do, unpacked with "dpkg -x"',
+  ),
   // 2xx: images and vDisks
   IMAGE_MISSING: kind(
     'BW-E201',

@@ -12,16 +12,27 @@ import { ERROR_KINDS } from '#shared/errors.ts'
 import type { KeyChain } from '#shared/identity/key-chain.ts'
 import { KiB } from '#shared/units.ts'
 import { type BootFiles, EXTRA_ARCHIVE, KERNEL_IMAGE, MODULES_ARCHIVE } from './boot-files.ts'
-import { AGENT_IMAGE_PATH, kernelFilePath, parseKernelFilePath } from './boot-paths.ts'
+import {
+  AGENT_IMAGE_PATH,
+  ASK_PATH,
+  AUTOEXEC_PATH,
+  ENTRY_SCRIPT_PATH,
+  kernelFilePath,
+  MEMTEST_PATH,
+  parseKernelFilePath,
+  parseProgramPath,
+} from './boot-paths.ts'
 import type { BootPlan, BootPlanner } from './boot-plan.ts'
-import { parseBootId, parseBootRequest, reachedAt } from './boot-request.ts'
+import { parseBootId, parseBootRequest, reachedAt, reachedUrl } from './boot-request.ts'
 import {
   assertKernelParameters,
   type InitrdFile,
   renderEntryScript,
   renderKernelScript,
   renderMessageScript,
+  type ScriptServers,
 } from './boot-script.ts'
+import type { MemtestFiles } from './memtest-files.ts'
 
 export interface BootHttpDeps extends BootPlanner {
   /** SHA-256 of the server key, as `BootParameters.pin`. */
@@ -29,6 +40,11 @@ export interface BootHttpDeps extends BootPlanner {
   readonly tlsPort: number
   readonly agentImagePath: string
   readonly bootFiles: Pick<BootFiles, 'find' | 'hasDriver'>
+  /** Programs for firmware that loads over HTTP, by their names. */
+  readonly findProgram?: (name: string) => Promise<string | undefined>
+  readonly memtest?: MemtestFiles | undefined
+  /** Other servers with the same vDisks, as `http://HOST:PORT`: asked when this one is silent. */
+  readonly otherServers?: readonly string[]
   /** Added to every client's kernel command line. */
   readonly kernelParameters?: string
   readonly log: Log
@@ -70,9 +86,11 @@ async function respond(
   }
   if (url.length > URL_LENGTH_MAX) return sendText(response, 414, 'The address is too long')
   const { path, query } = splitUrl(url)
-  if (path === '/boot.ipxe') return sendText(response, 200, renderEntryScript())
-  if (path === '/boot') return await sendBootScript(deps, { request, query, response })
-  const file = findFile(deps, path)
+  if (path === ENTRY_SCRIPT_PATH || path === AUTOEXEC_PATH) {
+    return sendText(response, 200, renderEntryScript(scriptServers(deps, request)))
+  }
+  if (path === ASK_PATH) return await sendBootScript(deps, { request, query, response })
+  const file = await findFile(deps, path)
   if (file === undefined) return sendText(response, 404, 'There is no such file on this server')
   const bootId = parseBootId(query)
   const isSent = await sendFile(deps.log, file, { request, response })
@@ -86,8 +104,14 @@ function splitUrl(url: string): { readonly path: string; readonly query: URLSear
   return { path: url.slice(0, mark), query: new URLSearchParams(url.slice(mark + 1)) }
 }
 
-function findFile({ agentImagePath, bootFiles }: BootHttpDeps, path: string): string | undefined {
+async function findFile(
+  { agentImagePath, bootFiles, findProgram, memtest }: BootHttpDeps,
+  path: string,
+): Promise<string | undefined> {
   if (path === AGENT_IMAGE_PATH) return agentImagePath
+  if (path.startsWith(MEMTEST_PATH)) return memtest?.get(path.slice(MEMTEST_PATH.length + 1))
+  const program = parseProgramPath(path)
+  if (program !== undefined) return await findProgram?.(program)
   const named = parseKernelFilePath(path)
   return named && bootFiles.find(named.kernelId, named.file)
 }
@@ -111,11 +135,24 @@ async function sendBootScript(
   const plan = (await missingFiles(deps)) ?? (await deps.planBoot(facts, address))
   deps.log.info({ ...facts, address, plan: plan.kind }, 'boot script')
   const server = reachedAt(request)
+  const servers = scriptServers(deps, request)
   const script =
     plan.kind === 'kernel'
-      ? kernelScript(deps, plan, { server, device })
-      : renderMessageScript({ reason: plan.reason, action: plan.action, server })
+      ? kernelScript(deps, plan, { server, device, servers })
+      : renderMessageScript({ ...servers, reason: plan.reason, action: plan.action, server })
   sendText(response, 200, script)
+}
+
+function scriptServers(
+  { otherServers = [], memtest }: BootHttpDeps,
+  request: IncomingMessage,
+): ScriptServers {
+  const serverUrl = reachedUrl(request)
+  return {
+    serverUrl,
+    otherUrls: otherServers.filter((url) => url !== serverUrl),
+    hasMemtest: memtest !== undefined,
+  }
 }
 
 /** What this server's former keys have said of those that followed. */
@@ -140,18 +177,23 @@ async function missingFiles({ agentImagePath }: BootHttpDeps): Promise<BootPlan 
 function kernelScript(
   { pin, tlsPort, bootFiles, kernelParameters = '' }: BootHttpDeps,
   { kernel, vdisk, bootId }: KernelPlan,
-  client: { readonly server: string; readonly device: string | undefined },
+  client: {
+    readonly server: string
+    readonly device: string | undefined
+    readonly servers: ScriptServers
+  },
 ): string {
   const { id } = kernel
   const needsExtra = client.device === undefined || !bootFiles.hasDriver(id, client.device)
   const archives = [MODULES_ARCHIVE, ...(needsExtra ? [EXTRA_ARCHIVE] : [])]
   const initrds: InitrdFile[] = [
-    { name: 'agent.img', url: AGENT_IMAGE_PATH },
-    ...archives.map((name) => ({ name, url: kernelFilePath(id, name) })),
+    { name: 'agent.img', path: AGENT_IMAGE_PATH },
+    ...archives.map((name) => ({ name, path: kernelFilePath(id, name) })),
   ]
   return renderKernelScript({
+    ...client.servers,
     title: `loading ${vdisk ?? 'the boot menu'} (kernel ${kernel.release}) from ${client.server}`,
-    kernelUrl: kernelFilePath(id, KERNEL_IMAGE),
+    kernelPath: kernelFilePath(id, KERNEL_IMAGE),
     initrds: bootId === undefined ? initrds : withBootId(initrds, bootId),
     parameters: {
       servers: [{ host: client.server, port: tlsPort }],
@@ -166,7 +208,7 @@ function kernelScript(
 /** The last file names the boot, so that the server knows whose kernel is complete when it is sent. */
 function withBootId(initrds: readonly InitrdFile[], bootId: string): InitrdFile[] {
   return initrds.map((initrd, index) =>
-    index === initrds.length - 1 ? { ...initrd, url: `${initrd.url}?boot=${bootId}` } : initrd,
+    index === initrds.length - 1 ? { ...initrd, path: `${initrd.path}?boot=${bootId}` } : initrd,
   )
 }
 

@@ -47,6 +47,15 @@ export function reachedAt(request: IncomingMessage): string {
   return named ?? request.socket.localAddress?.replace(/^::ffff:(?=[0-9.]+$)/, '') ?? 'localhost'
 }
 
+/** The same with its port, as `http://boot.example.org:8080`. */
+export function reachedUrl(request: IncomingMessage): string {
+  const { host = '' } = request.headers
+  if (HOST_HEADER.test(host)) return `http://${host.toLowerCase()}`
+  const address = reachedAt(request)
+  const { localPort = 80 } = request.socket
+  return `http://${address.includes(':') ? `[${address}]` : address}:${localPort}`
+}
+
 function matching(query: URLSearchParams, key: string, pattern: RegExp): string | undefined {
   const value = query.get(key)
   return value !== null && pattern.test(value) ? value : undefined

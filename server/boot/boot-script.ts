@@ -6,24 +6,35 @@ import { readFileSync } from 'node:fs'
 import { type BootParameters, renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
+import { ASK_PATH, ENTRY_SCRIPT_PATH, MEMTEST_PATH } from './boot-paths.ts'
 
 /** One archive of the initramfs. */
 export interface InitrdFile {
   /** What iPXE calls it; EFI kernels ask for it by this name. */
   readonly name: string
-  readonly url: string
+  readonly path: string
 }
 
-export interface KernelScript {
+/** What every script needs to know of the servers. Each URL is `http://HOST:PORT`. */
+export interface ScriptServers {
+  /** As this machine reached this server. */
+  readonly serverUrl: string
+  /** Asked one after the other when this one does not answer. */
+  readonly otherUrls: readonly string[]
+  /** This server has a memory test. */
+  readonly hasMemtest: boolean
+}
+
+export interface KernelScript extends ScriptServers {
   readonly title: string
-  readonly kernelUrl: string
+  readonly kernelPath: string
   readonly initrds: readonly InitrdFile[]
   readonly parameters: BootParameters
   /** The server's own kernel parameters, put behind the others. */
   readonly kernelParameters: string
 }
 
-export interface MessageScript {
+export interface MessageScript extends ScriptServers {
   readonly reason: string
   readonly action: string
   /** Address this machine reached the server at. */
@@ -32,6 +43,9 @@ export interface MessageScript {
 
 /** An administrator's change reaches a waiting machine this soon; one request each costs nothing. */
 const RETRY_SECONDS = 10
+
+/** Somebody who wants the menu presses the key before, and again and again; everybody else waits this long. */
+const HOT_KEY_MS = 500
 
 /**
  * The network as iPXE has it, so that the client need not ask again (kernel:
@@ -56,20 +70,37 @@ const OWN_PARAMETERS_LENGTH_MAX = 1024
 /** No `$`, no `|` or `&`, no control characters: nothing iPXE would make something of. */
 const PLAIN_PARAMETERS = /^[A-Za-z0-9 .,:;=_/@%+-]*$/
 
+const RETRY = {
+  retrySeconds: String(RETRY_SECONDS),
+  retryMs: String(RETRY_SECONDS * 1000),
+}
+
+const MEMTEST_ITEM = 'item memtest Test the memory'
+
 const templates = new Map(
-  ['boot', 'kernel', 'message', 'menu'].map((name) => [
+  ['boot', 'kernel', 'message', 'menu', 'memtest'].map((name) => [
     name,
     readFileSync(new URL(`../../ipxe-scripts/${name}.ipxe`, import.meta.url), 'utf8'),
   ]),
 )
 
 /** The script every machine begins with. */
-export function renderEntryScript(): string {
-  return render('boot', {})
+export function renderEntryScript(servers: ScriptServers): string {
+  const urls = [servers.serverUrl, ...servers.otherUrls]
+  return render('boot', servers, {
+    hotKeyMs: String(HOT_KEY_MS),
+    askServers: urls
+      .map(
+        (url) =>
+          `chain --replace --autofree ${url}${ASK_PATH}?\${who} || echo bootwire: no answer from ${url}`,
+      )
+      .join('\n'),
+  })
 }
 
 export function renderKernelScript(script: KernelScript): string {
-  const { initrds, parameters } = script
+  const { initrds, parameters, serverUrl, otherUrls } = script
+  const urlOf = (path: string) => serverUrl + path
   const args = [
     ...initrds.map(({ name }) => `initrd=${name}`),
     CLIENT_PARAMETERS,
@@ -78,23 +109,25 @@ export function renderKernelScript(script: KernelScript): string {
     script.kernelParameters.trim(),
     renderBootParameters(parameters),
   ]
-  return render('kernel', {
+  return render('kernel', script, {
+    ...RETRY,
     title: plainText(script.title),
-    kernelUrl: script.kernelUrl,
+    kernelUrl: urlOf(script.kernelPath),
+    nextEntryUrl: (otherUrls[0] ?? serverUrl) + ENTRY_SCRIPT_PATH,
     kernelArguments: args.filter((arg) => arg !== '').join(' '),
     initrdCommands: initrds
-      .map(({ name, url }) => `initrd --name ${name} ${url} || goto failed`)
+      .map(({ name, path }) => `initrd --name ${name} ${urlOf(path)} || goto failed`)
       .join('\n'),
   })
 }
 
-export function renderMessageScript({ reason, action, server }: MessageScript): string {
-  return render('message', {
+export function renderMessageScript(script: MessageScript): string {
+  const { reason, action, server } = script
+  return render('message', script, {
+    ...RETRY,
     reason: plainText(reason),
     action: plainText(action),
     server: plainText(server),
-    retrySeconds: String(RETRY_SECONDS),
-    retryMs: String(RETRY_SECONDS * 1000),
   })
 }
 
@@ -107,12 +140,25 @@ export function assertKernelParameters(text: string): void {
   )
 }
 
-function render(name: string, values: Readonly<Record<string, string>>): string {
-  const all: Record<string, string | undefined> = { ...values, menu: templates.get('menu')?.trim() }
+function render(
+  name: string,
+  { serverUrl, hasMemtest }: ScriptServers,
+  values: Readonly<Record<string, string>>,
+): string {
+  const urls = { entryUrl: serverUrl + ENTRY_SCRIPT_PATH, memtestUrl: serverUrl + MEMTEST_PATH }
+  const menu = fill('menu', {
+    ...urls,
+    memtestItem: hasMemtest ? MEMTEST_ITEM : '',
+    memtest: hasMemtest ? `\n${fill('memtest', urls).trim()}\n` : '',
+  })
+  return fill(name, { ...values, ...urls, menu: menu.replaceAll(/\n{3,}/g, '\n\n').trim() })
+}
+
+function fill(name: string, values: Readonly<Record<string, string>>): string {
   const template = templates.get(name)
   invariant(template !== undefined, `template ${name}`)
   return template.replaceAll(/\{\{([A-Za-z]+)\}\}/g, (_, key: string) => {
-    const value = all[key]
+    const value = values[key]
     invariant(value !== undefined, `${name}.ipxe has a variable ${key} that nobody sets`)
     return value
   })

@@ -15,6 +15,8 @@ import {
 import { COMPLETION_FLAG, completeNames } from './completion.ts'
 import { joinCommands } from './join-commands.ts'
 import { keyCommands } from './key-commands.ts'
+import { mediaCommand } from './media-command.ts'
+import { pxeCommands } from './pxe-commands.ts'
 import { bootsCommand, serveCommand, statusCommand } from './server-commands.ts'
 import { checkCommand, gcCommand } from './store-commands.ts'
 import type { Terminal } from './terminal.ts'
@@ -67,6 +69,8 @@ function createCli(args: readonly string[], terminal: Terminal) {
       joinCommands,
       keyCommands,
       adminCommands,
+      pxeCommands,
+      mediaCommand,
       auditCommand,
       bootsCommand,
       checkCommand,

@@ -1,9 +1,9 @@
 /** `bootwire serve`, `status` and `boots`. */
-
+import type { Argv } from 'yargs'
 import type { BootView, StatusView } from '#server/admin/admin-api.ts'
 import { defaultServeOptions, serveConfig } from '#server/config.ts'
 import { formatBytes } from '#shared/units.ts'
-import { adminClient, answer, type Cli, withJson } from './command.ts'
+import { adminClient, answer, type Cli, type CommonOptions, withJson } from './command.ts'
 import { formatDuration, formatPairs, formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatEnd, formatTimeline } from './timeline.ts'
@@ -18,7 +18,8 @@ export function serveCommand(cli: Cli, terminal: Terminal): Cli {
       withServeOptions(cli)
         .example('$0 serve', '')
         .example('$0 serve --unknown-clients vdisk:kiosk', 'whoever comes boots the vDisk kiosk')
-        .example('$0 serve --address 10.0.0.1 --http-port 80', 'on one address, the usual port'),
+        .example('$0 serve --address 10.0.0.1 --http-port 80', 'on one address, the usual port')
+        .example('$0 serve --proxy-dhcp --tftp', 'machines set to network boot come here'),
     async (options) => {
       // Loaded here, so that the other commands do not wait for the whole server.
       const [{ startServer }, { createLog }] = await Promise.all([
@@ -73,9 +74,47 @@ function withPorts(cli: Cli) {
     })
 }
 
+/** How firmware finds its way here. */
+function withPxeOptions<Options extends CommonOptions>(cli: Argv<Options>) {
+  const defaults = defaultServeOptions()
+  return cli
+    .option('proxy-dhcp', {
+      type: 'boolean',
+      default: defaults.proxyDhcp,
+      describe:
+        'Tell PXE and UEFI HTTP firmware to boot from here, beside the DHCP server there is',
+    })
+    .option('tftp', {
+      type: 'boolean',
+      default: defaults.tftp,
+      describe: 'Give PXE firmware its first program (iPXE) by TFTP',
+    })
+    .option('pxe-address', {
+      type: 'string',
+      array: true,
+      default: [...defaults.pxeAddress],
+      requiresArg: true,
+      describe: 'Addresses of this machine for these two; else all there are',
+    })
+    .option('ipxe-folder', {
+      type: 'string',
+      default: defaults.ipxeFolder,
+      requiresArg: true,
+      describe: 'Folder with undionly.kpxe, snponly.efi, …',
+    })
+    .option('other-server', {
+      type: 'string',
+      array: true,
+      default: [...defaults.otherServer],
+      requiresArg: true,
+      describe:
+        'Servers with the same vDisks that iPXE asks when this one is silent, http://HOST:PORT',
+    })
+}
+
 function withServeOptions(cli: Cli) {
   const defaults = defaultServeOptions()
-  return withPorts(cli)
+  return withPxeOptions(withPorts(cli))
     .option('unknown-clients', {
       type: 'string',
       default: defaults.unknownClients,

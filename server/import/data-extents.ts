@@ -4,9 +4,9 @@
  * file counts as data from end to end, which is slower and nothing else.
  */
 import { createInterface } from 'node:readline'
+import { exitOf, startTool, toolFailure } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
-import { exitOf, startTool, toolFailure } from './tool.ts'
 
 export interface Extent {
   readonly offsetBytes: number

@@ -1,9 +1,10 @@
 /** Which file system a partition holds, and whether all of it is there. */
+
+import { runTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { KiB } from '#shared/units.ts'
 import type { Partition } from './partition-table.ts'
 import { openSource, type SourceImage } from './source-image.ts'
-import { runTool } from './tool.ts'
 
 /** What `blkid` found; a type such as ext4 or crypto_LUKS, or a partition table. */
 export interface Signature {

@@ -4,13 +4,13 @@
  * finds out is looked at before it reads data (image-format.ts looked before it, and is what counts).
  */
 import * as v from 'valibot'
+import { exitOf, runTool, startTool, toolFailure } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import { VDISK_BYTES_MAX } from '#shared/manifest/tree-shape.ts'
 import { formatBytes } from '#shared/units.ts'
 import { refused } from './image-file.ts'
 import type { ForeignDriver } from './image-format.ts'
-import { exitOf, runTool, startTool, toolFailure } from './tool.ts'
 
 export interface ForeignImage {
   readonly driver: ForeignDriver

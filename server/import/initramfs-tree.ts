@@ -5,10 +5,10 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { runTool, type ToolName } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { MiB } from '#shared/units.ts'
 import type { ImageTree } from './image-tree.ts'
-import { runTool, type ToolName } from './tool.ts'
 
 /** The largest driver of Debian's kernels has 10 MiB, the largest firmware of a card 40. */
 const FILE_BYTES_MAX: number = 64 * MiB

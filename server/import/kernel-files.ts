@@ -14,12 +14,12 @@ import {
   MODULES_ARCHIVE,
 } from '#server/boot/boot-files.ts'
 import { devicesOf } from '#server/boot/device-ids.ts'
+import { runTool } from '#server/tool.ts'
 import { MiB } from '#shared/units.ts'
 import { BASE_FOLDERS, BASE_MODULES, EXTRA_FOLDERS } from './boot-drivers.ts'
 import type { ImageTree } from './image-tree.ts'
 import { InitramfsTree, isPlainPath } from './initramfs-tree.ts'
 import { type FoundKernel, modulesFolder } from './kernel-search.ts'
-import { runTool } from './tool.ts'
 
 /** Debian's has 8 MiB, one with everything built in 60. */
 const KERNEL_BYTES_MAX: number = 256 * MiB

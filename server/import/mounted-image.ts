@@ -7,12 +7,12 @@ import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { exitOf, lastLines, startTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import type { FileSystem } from './file-system.ts'
 import { ImageTree } from './image-tree.ts'
 import type { SourceImage } from './source-image.ts'
-import { exitOf, lastLines, startTool } from './tool.ts'
 
 /** File systems an installed Linux has its root on; others only hold kernels. */
 export const ROOT_TYPES: readonly string[] = ['ext4', 'xfs', 'btrfs', 'ext3', 'ext2']

@@ -1,8 +1,8 @@
 /** What an image is divided into: its partitions, or itself when it is one bare file system. */
 import * as v from 'valibot'
+import { runTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { openSource, type SourceImage } from './source-image.ts'
-import { runTool } from './tool.ts'
 
 /** A piece of the image that may hold a file system. */
 export interface Partition {

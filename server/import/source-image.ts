@@ -3,13 +3,13 @@
  * spool file that what came through a pipe or in another format was unpacked into.
  */
 import { type FileHandle, open } from 'node:fs/promises'
+import { runTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { MiB } from '#shared/units.ts'
 import { dataExtents, type Extent } from './data-extents.ts'
 import { convertToRaw, type ForeignImage, inspectForeign } from './foreign-image.ts'
 import { detectFormat, type ImageFormat } from './image-format.ts'
 import type { Spool } from './spool.ts'
-import { runTool } from './tool.ts'
 
 export interface SourceImage {
   /** Where the bytes lie. */

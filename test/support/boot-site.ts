@@ -6,8 +6,9 @@ import { type Accelerator, chooseAccelerator } from './accelerator.ts'
 import { ensureAgentImage } from './agent-image.ts'
 import { eventually } from './eventually.ts'
 import { GuestShell, LOGIN_PROMPT } from './guest-shell.ts'
+import type { NetworkNamespace } from './network-namespace.ts'
 import { ensureRootfs, type Rootfs } from './rootfs.ts'
-import { type ServerProcess, startServerProcess } from './server-process.ts'
+import { type ServerProcess, startServerProcessIn } from './server-process.ts'
 import { createTemporaryFolder, type TemporaryFolder } from './temporary-folder.ts'
 import { ensureKernelFiles } from './vdisk-image.ts'
 import {
@@ -43,7 +44,7 @@ const DISK_ERRORS =
   /^.*(?:I\/O error|blk_update_request|nbd\d+: .*(?:error|fail|timed out)|EXT4-fs error|EXT4-fs.*abort|JBD2.*(?:error|abort)|XFS .*(?:error|Corruption|Shutdown)|BTRFS (?:error|critical)).*$/im
 
 export type MachineOptions = Omit<VmOptions, 'accelerator' | 'network'> &
-  Pick<VmNetwork, 'mac' | 'card'> & {
+  Pick<VmNetwork, 'mac' | 'card' | 'bootsBy'> & {
     /** Where it is plugged in; else it is on QEMU's own network. */
     readonly port?: LanPort
   }
@@ -51,13 +52,14 @@ export type MachineOptions = Omit<VmOptions, 'accelerator' | 'network'> &
 export class BootSite implements AsyncDisposable {
   readonly rootfs: Rootfs
   readonly stateFolder: string
+  readonly startServer: (...options: string[]) => Promise<ServerProcess>
   readonly #accelerator: Accelerator
   readonly #serveOptions: readonly string[]
   readonly #opened: AsyncDisposableStack
   #server: ServerProcess
 
   private constructor(
-    parts: Pick<BootSite, 'server' | 'rootfs' | 'stateFolder'> & {
+    parts: Pick<BootSite, 'server' | 'startServer' | 'rootfs' | 'stateFolder'> & {
       readonly accelerator: Accelerator
       readonly serveOptions: readonly string[]
     },
@@ -65,6 +67,7 @@ export class BootSite implements AsyncDisposable {
   ) {
     this.rootfs = parts.rootfs
     this.stateFolder = parts.stateFolder
+    this.startServer = parts.startServer
     this.#accelerator = parts.accelerator
     this.#serveOptions = parts.serveOptions
     this.#opened = opened
@@ -77,14 +80,28 @@ export class BootSite implements AsyncDisposable {
 
   /** Starts the server with these options of `bootwire serve`. */
   static async start(...serveOptions: string[]): Promise<BootSite> {
+    return await BootSite.startIn(undefined, ...serveOptions)
+  }
+
+  /** The same with the server in a network of its own; machines are plugged in by `port`. */
+  static async startIn(
+    network: NetworkNamespace | undefined,
+    ...serveOptions: string[]
+  ): Promise<BootSite> {
     const rootfs = await ensureRootfs()
     await ensureAgentImage()
     const accelerator = await chooseAccelerator((await ensureKernelFiles(rootfs)).kernel)
     await using opened = new AsyncDisposableStack()
     const folder: TemporaryFolder = opened.use(await createTemporaryFolder())
     const stateFolder = join(folder.path, 'state')
-    const server = opened.use(await startServerProcess(stateFolder, ...serveOptions))
-    const parts = { server, rootfs, stateFolder, accelerator, serveOptions }
+    const startServer: BootSite['startServer'] = (...options) =>
+      startServerProcessIn(
+        (command) => network?.command(command) ?? [...command],
+        stateFolder,
+        ...options,
+      )
+    const server = opened.use(await startServer(...serveOptions))
+    const parts = { server, startServer, rootfs, stateFolder, accelerator, serveOptions }
     return new BootSite(parts, opened.move())
   }
 
@@ -100,7 +117,7 @@ export class BootSite implements AsyncDisposable {
       await meanwhile()
     } finally {
       const options = [...this.#serveOptions, ...ports]
-      this.#server = this.#opened.use(await startServerProcess(this.stateFolder, ...options))
+      this.#server = this.#opened.use(await this.startServer(...options))
     }
   }
 
@@ -129,13 +146,13 @@ export class BootSite implements AsyncDisposable {
   }
 
   /** Switches a machine on; it is stopped with the site. */
-  powerOn({ mac, card, port, ...options }: MachineOptions): VirtualMachine {
+  powerOn({ mac, card, bootsBy, port, ...options }: MachineOptions): VirtualMachine {
     const from = port ?? { bootUrl: `http://${HOST_ADDRESS}:${this.server.httpPort}/boot.ipxe` }
     return this.#opened.use(
       VirtualMachine.start({
         ...options,
         accelerator: this.#accelerator,
-        network: { from, mac, ...(card && { card }) },
+        network: { from, mac, ...(card && { card }), ...(bootsBy && { bootsBy }) },
       }),
     )
   }

@@ -31,17 +31,19 @@ export class Lan implements AsyncDisposable {
     this.#opened = opened
   }
 
-  static async create(): Promise<Lan> {
+  /** Plugs in this host, or a network namespace that takes its place. */
+  static async create(host?: NetworkNamespace): Promise<Lan> {
     await using opened = new AsyncDisposableStack()
     const folder: TemporaryFolder = opened.use(await createTemporaryFolder())
     const namespace = opened.use(await NetworkNamespace.create())
-    await runScript(
-      `ip link add "$1" type veth peer name host
-       ip link set host netns "$2"
-       ip address add "$3/24" dev "$1"
-       ip link set "$1" up`,
-      [HOST_CARD, String(namespace.pid), LAN_HOST_ADDRESS],
-    )
+    const plugIn = `
+      ip link add "$1" type veth peer name host
+      ip link set host netns "$2"
+      ip address add "$3/24" dev "$1"
+      ip link set "$1" up`
+    const args = [HOST_CARD, String(namespace.pid), LAN_HOST_ADDRESS]
+    if (host === undefined) await runScript(plugIn, args)
+    else await host.runScript(plugIn, args)
     await namespace.runScript(
       `ip link add switch type bridge
        ip link set host master switch
@@ -64,8 +66,28 @@ export class Lan implements AsyncDisposable {
     return { tap, command: (command) => this.#namespace.command(command) }
   }
 
-  /** Gives leases of so many seconds to whoever asks, and names what to boot. */
-  async startDhcp(bootUrl: string, leaseSeconds: number): Promise<void> {
+  /** Runs lines of shell in the switch, whose cards are `switch`, `host` and `port1`, `port2`, … */
+  async runScript(script: string, args: readonly string[] = []): Promise<string> {
+    return await this.#namespace.runScript(script, args)
+  }
+
+  /** What has gone over a port so far, in both directions. */
+  bytesOf({ tap }: LanPort): number {
+    const { received, sent } = this.#namespace.interfaceBytes(tap)
+    return received + sent
+  }
+
+  /** The same command, in the switch. */
+  command(command: readonly string[]): string[] {
+    return this.#namespace.command(command)
+  }
+
+  /** Gives leases of so many seconds to whoever asks, and, if told, names what to boot. */
+  async startDhcp(
+    bootUrl: string | undefined,
+    leaseSeconds: number,
+    ...options: string[]
+  ): Promise<void> {
     const file = join(this.#folder, 'udhcpd.conf')
     const lines = [
       'interface switch',
@@ -74,10 +96,11 @@ export class Lan implements AsyncDisposable {
       'min_lease 10',
       `lease_file ${join(this.#folder, 'leases')}`,
       `pidfile ${join(this.#folder, 'udhcpd.pid')}`,
-      `boot_file ${bootUrl}`,
+      ...(bootUrl === undefined ? [] : [`boot_file ${bootUrl}`]),
       'option subnet 255.255.255.0',
       `option router ${LAN_HOST_ADDRESS}`,
       `option lease ${leaseSeconds}`,
+      ...options.map((option) => `option ${option}`),
     ]
     await writeFile(join(this.#folder, 'leases'), '', { flag: 'a' })
     await writeFile(file, `${lines.join('\n')}\n`)

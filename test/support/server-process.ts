@@ -80,6 +80,15 @@ export async function startServerProcess(
   stateFolder: string,
   ...args: string[]
 ): Promise<ServerProcess> {
+  return await startServerProcessIn((command) => [...command], stateFolder, ...args)
+}
+
+/** The same, where the command made of its command runs it, as in a network of its own. */
+export async function startServerProcessIn(
+  inside: (command: readonly string[]) => string[],
+  stateFolder: string,
+  ...args: string[]
+): Promise<ServerProcess> {
   const listen = Object.entries(LISTEN).filter(([option]) => !args.includes(option))
   const command = [
     process.execPath,
@@ -91,7 +100,7 @@ export async function startServerProcess(
     ...args,
   ]
   // Should this process be killed, the server goes with it.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...inside(command)], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''

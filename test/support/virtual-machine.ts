@@ -25,6 +25,8 @@ export interface VmOptions {
   readonly disk?: string
   /** A raw file on a virtio disk that keeps what is written to it. */
   readonly localDisk?: string
+  /** Image of a CD or of a USB stick that the machine starts from. */
+  readonly medium?: { readonly path: string; readonly kind: 'cd' | 'usb' }
   /** Folder of a TPM's state; without one the machine has no TPM. */
   readonly tpm?: string
   /** What the machine's clock says at power-on, as `1980-01-01T00:00:00`; default is the host's. */
@@ -37,7 +39,12 @@ export interface VmNetwork {
   /** Where the firmware's iPXE finds its script on QEMU's own network, or a real network instead. */
   readonly from: { readonly bootUrl: string } | LanPort
   readonly mac: string
-  readonly card?: 'virtio-net-pci' | 'e1000'
+  readonly card?: 'virtio-net-pci' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3'
+  /**
+   * What boots over it: iPXE of the card's ROM (the default), UEFI firmware by PXE or over HTTP, or nothing,
+   * when the machine starts from elsewhere.
+   */
+  readonly bootsBy?: 'rom' | 'firmware-pxe' | 'firmware-http' | 'nothing'
 }
 
 /** A tap device of a network namespace, which the machine is started in. */
@@ -172,6 +179,7 @@ function qemuArguments(options: VmOptions): string[] {
     ...firmwareArguments(options),
     ...(options.tpm === undefined ? [] : tpmArguments(options.tpm)),
     ...networkArguments(network),
+    ...mediumArguments(options.medium),
     ...(kernel
       ? ['-kernel', kernel.path, '-initrd', kernel.initrd, '-append', kernel.cmdline]
       : []),
@@ -189,7 +197,18 @@ function acceleratorArguments(accelerator: Accelerator): string[] {
 
 function networkArguments(network: VmNetwork | undefined): string[] {
   if (network === undefined) return ['-nic', 'none']
-  const { card = 'virtio-net-pci', mac, from } = network
+  const { card = 'virtio-net-pci', mac, from, bootsBy = 'rom' } = network
+  const device = [
+    `${card},netdev=${NETWORK_ID},mac=${mac}`,
+    ...(bootsBy === 'nothing' ? [] : ['bootindex=1']),
+    // Without iPXE's ROM OVMF takes its own driver (virtio only), and is a firmware like any other.
+    ...(bootsBy === 'rom' ? [] : ['romfile=']),
+  ]
+  // OVMF tries PXE before HTTP, for a minute each.
+  const noPxe = ['IPv4PXESupport', 'IPv6PXESupport'].flatMap((name) => [
+    '-fw_cfg',
+    `name=opt/org.tianocore/${name},string=n`,
+  ])
   const backend =
     'tap' in from
       ? `tap,ifname=${from.tap},script=no,downscript=no`
@@ -198,8 +217,17 @@ function networkArguments(network: VmNetwork | undefined): string[] {
     '-netdev',
     `${backend},id=${NETWORK_ID}`,
     '-device',
-    `${card},netdev=${NETWORK_ID},mac=${mac},bootindex=1`,
+    device.join(','),
+    ...(bootsBy === 'firmware-http' ? noPxe : []),
   ]
+}
+
+function mediumArguments(medium: VmOptions['medium']): string[] {
+  if (medium === undefined) return []
+  const drive = ['-drive', `if=none,id=medium,format=raw,readonly=on,file=${medium.path}`]
+  return medium.kind === 'cd'
+    ? [...drive, '-device', 'ide-cd,drive=medium,bootindex=1']
+    : [...drive, '-device', 'qemu-xhci', '-device', 'usb-storage,drive=medium,bootindex=1']
 }
 
 const tpmSocket = (folder: string) => join(folder, 'control')

@@ -39,6 +39,7 @@ describe('boot handler', () => {
     temporary = await createTemporaryFolder()
     await writeFile(path('agent.img'), 'agent')
     await writeFile(path('secret'), 'secret')
+    await writeFile(path('snponly.efi'), 'ipxe')
     bootFiles = await BootFiles.open(temporary.path)
     await bootFiles.add((folder) => writeKernel(folder, KERNEL_ID))
     const deps: BootHttpDeps = {
@@ -52,6 +53,8 @@ describe('boot handler', () => {
       agentImagePath: path('agent.img'),
       bootFiles,
       kernelParameters: 'quiet2',
+      findProgram: async (name) => (name === 'snponly.efi' ? path('snponly.efi') : undefined),
+      otherServers: ['http://10.0.0.2:8080'],
       log: silentLog(),
     }
     server = createServer(createBootHandler(deps)).listen(0, '127.0.0.1')
@@ -109,6 +112,23 @@ describe('boot handler', () => {
     assert.ok(script.includes('loading lab (kernel 6.1) from boot.example.org'))
   })
 
+  it('serves programs for firmware that loads over HTTP, and what they ask for beside themselves', async () => {
+    const program = await ask('/ipxe/snponly.efi', { method: 'HEAD' })
+    assert.equal(program.status, 200)
+    assert.equal(program.headers['content-length'], '4')
+    assert.equal((await ask('/ipxe/snponly.efi')).body.toString(), 'ipxe')
+    assert.equal((await ask('/ipxe/other.efi')).status, 404)
+    assert.equal((await ask('/ipxe/..%2fsecret')).status, 404)
+    assert.equal((await ask('/ipxe/../secret')).status, 404)
+    const headers = { host: 'boot.example.org:81' }
+    const { body } = await ask('/ipxe/autoexec.ipxe', { headers })
+    assert.match(
+      body.toString(),
+      /^chain --replace --autofree http:\/\/boot\.example\.org:81\/boot\?/m,
+    )
+    assert.match(body.toString(), /^chain --replace --autofree http:\/\/10\.0\.0\.2:8080\/boot\?/m)
+  })
+
   it('loads drivers of rare cards only where the card needs them or is unknown', async () => {
     const names = async (query: string) => {
       const { body } = await ask(`/boot?${query}`)
@@ -146,7 +166,8 @@ describe('boot handler', () => {
     const urls = [...body.toString().matchAll(/^(?:kernel|initrd) --name \S+ (\S+)/gm)]
     assert.equal(urls.length, 4)
     for (const [, url = ''] of urls) {
-      const file = await ask(url)
+      assert.ok(url.startsWith(`http://127.0.0.1:${port}/`), url)
+      const file = await ask(url.replace(/^http:\/\/[^/]+/, ''))
       assert.equal(file.status, 200, url)
       assert.equal(file.headers['content-length'], String(file.body.length))
       if (url.includes('modules.img')) assert.deepEqual(new Uint8Array(file.body), MODULES)

@@ -7,6 +7,7 @@ import {
   renderEntryScript,
   renderKernelScript,
   renderMessageScript,
+  type ScriptServers,
 } from '#server/boot/boot-script.ts'
 
 const golden = (name: string) =>
@@ -14,12 +15,19 @@ const golden = (name: string) =>
 
 const KERNEL_ID = 'c0ffee'.padEnd(64, '0')
 
+const SERVERS: ScriptServers = {
+  serverUrl: 'http://10.0.2.2:8080',
+  otherUrls: ['http://10.0.2.3:8080'],
+  hasMemtest: true,
+}
+
 const KERNEL: KernelScript = {
+  ...SERVERS,
   title: 'loading lab (kernel 6.1.0-9-test) from 10.0.2.2',
-  kernelUrl: `/files/kernel/${KERNEL_ID}/vmlinuz`,
+  kernelPath: `/files/kernel/${KERNEL_ID}/vmlinuz`,
   initrds: [
-    { name: 'agent.img', url: '/files/agent.img' },
-    { name: 'modules.img', url: `/files/kernel/${KERNEL_ID}/modules.img?boot=0123456789abcdef` },
+    { name: 'agent.img', path: '/files/agent.img' },
+    { name: 'modules.img', path: `/files/kernel/${KERNEL_ID}/modules.img?boot=0123456789abcdef` },
   ],
   parameters: {
     servers: [{ host: '10.0.2.2', port: 8443 }],
@@ -32,7 +40,7 @@ const KERNEL: KernelScript = {
 
 describe('boot scripts', () => {
   it('renderEntryScript gives the golden text', () => {
-    assert.equal(renderEntryScript(), golden('entry'))
+    assert.equal(renderEntryScript(SERVERS), golden('entry'))
   })
 
   it('renderKernelScript gives the golden text', () => {
@@ -46,6 +54,7 @@ describe('boot scripts', () => {
 
   it('renderMessageScript gives the golden text', () => {
     const script = renderMessageScript({
+      ...SERVERS,
       reason: 'This server has no vDisk with a kernel yet',
       action: 'Import one on the server: bootwire vdisk import FILE',
       server: '10.0.2.2',
@@ -55,8 +64,8 @@ describe('boot scripts', () => {
 
   it('renderMessageScript lets no text become a command', () => {
     const evil = 'a\nshell\r#!ipxe ${net0/mac} || reboot && exit \u{1f600}'
-    const script = renderMessageScript({ reason: evil, action: evil, server: evil })
-    const plain = renderMessageScript({ reason: 'x', action: 'x', server: 'x' })
+    const script = renderMessageScript({ ...SERVERS, reason: evil, action: evil, server: evil })
+    const plain = renderMessageScript({ ...SERVERS, reason: 'x', action: 'x', server: 'x' })
     assert.equal(script.split('\n').length, plain.split('\n').length)
     const told = script.split('\n').filter((line) => line.includes('net0'))
     assert.equal(told.length, 3)
@@ -70,17 +79,37 @@ describe('boot scripts', () => {
     }
   })
 
-  it('no script has a colon in a path without a scheme, which old iPXE takes for one', () => {
-    for (const script of [renderEntryScript(), renderKernelScript(KERNEL)]) {
-      const paths = script.match(/(?<= )\/[a-z]\S*/g) ?? []
-      assert.ok(paths.length > 0)
-      for (const path of paths) assert.doesNotMatch(path.replaceAll(/\$\{[^}]*\}/g, ''), /:/)
+  it('every address is whole: iPXE looks for a path alone on the DHCP server, after DHCP', () => {
+    const message = renderMessageScript({ ...SERVERS, reason: 'a', action: 'b', server: 'c' })
+    for (const script of [renderEntryScript(SERVERS), renderKernelScript(KERNEL), message]) {
+      const commands = script.matchAll(/^.*\b(?:chain|kernel|initrd|imgfetch)( .*)$/gm)
+      const addresses = [...commands].flatMap(
+        ([, args = '']) => args.replace(/ echo .*$/, '').match(/(?<= )(?:http:|\/)\S+/g) ?? [],
+      )
+      assert.ok(addresses.length > 2)
+      for (const address of addresses) assert.match(address, /^http:\/\/10\.0\.2\.[23]:8080\//)
     }
   })
 
+  it('asks the other servers when this one is silent, and goes to the next when it fails', () => {
+    const asked = renderEntryScript(SERVERS).match(/^chain .*\/boot\?/gm) ?? []
+    assert.deepEqual(
+      asked.map((line) => /http:\/\/[^/]+/.exec(line)?.[0]),
+      [SERVERS.serverUrl, ...SERVERS.otherUrls],
+    )
+    const kernel = renderKernelScript(KERNEL)
+    assert.match(kernel, /^chain --replace --autofree http:\/\/10\.0\.2\.3:8080\/boot\.ipxe \|\| /m)
+  })
+
+  it('has a memory test in the menu only where the server has one', () => {
+    const without = renderEntryScript({ ...SERVERS, hasMemtest: false })
+    assert.doesNotMatch(without, /memtest/)
+    assert.match(renderEntryScript(SERVERS), /^item memtest .*$[^]*^:memtest$/m)
+  })
+
   it('every goto has its label', () => {
-    const message = renderMessageScript({ reason: 'a', action: 'b', server: 'c' })
-    for (const script of [renderEntryScript(), renderKernelScript(KERNEL), message]) {
+    const message = renderMessageScript({ ...SERVERS, reason: 'a', action: 'b', server: 'c' })
+    for (const script of [renderEntryScript(SERVERS), renderKernelScript(KERNEL), message]) {
       const labels = new Set([...script.matchAll(/^:(\w+)$/gm)].map(([, label]) => label))
       const items = [...script.matchAll(/^item (\w+)/gm)].map(([, item]) => item)
       const jumps = [...script.matchAll(/goto (\w+)/g)].map(([, label]) => label)
