@@ -27,6 +27,7 @@ import { writeRootEnv } from './boot/root-env.ts'
 import { RunFolder } from './boot/run-folder.ts'
 import { serveUntilShutdown } from './boot/serve-until-shutdown.ts'
 import { DEVICE_PATH, ServedVdisk } from './boot/served-vdisk.ts'
+import { Technician } from './boot/technician.ts'
 import type { WritePlaces } from './boot/write-places.ts'
 import { DiskCopy } from './fetch/disk-copy.ts'
 import { NO_LOCAL_COPY } from './fetch/local-copy.ts'
@@ -81,21 +82,24 @@ async function run(): Promise<void> {
   }
   const client =
     resume === undefined
-      ? await bootClient({
-          context,
-          runFolder,
-          consoles,
-          supervisor,
-          startedUptimeSeconds,
-          attach,
-          areaBytes,
-          machine: async () => ({
-            hasLocalDisk: disk.isThere,
-            hasKey: (await identity.key()) !== undefined,
+      ? await withTechnician(context, (technician) =>
+          bootClient({
+            technician,
+            context,
+            runFolder,
+            consoles,
+            supervisor,
+            startedUptimeSeconds,
+            attach,
+            areaBytes,
+            machine: async () => ({
+              hasLocalDisk: disk.isThere,
+              hasKey: (await identity.key()) !== undefined,
+            }),
+            setClock,
+            newSession,
           }),
-          setClock,
-          newSession,
-        })
+        )
       : await resumeClient(resume, newSession(context, bootInterface(runFolder)), attach)
   holdLease(client)
   if (client.session.identity?.isAuthenticated === true) {
@@ -104,6 +108,19 @@ async function run(): Promise<void> {
   void followIdentity({ session: client.session, runFolder, consoles: { announce } })
   await serveUntilShutdown({ ...client, runFolder, consoles: { announce } })
   process.exit(0)
+}
+
+/** Somebody may look at the links of the chain until the system has the consoles. */
+async function withTechnician(
+  { parameters }: AgentContext,
+  boot: (technician: Technician) => Promise<BootedClient>,
+): Promise<BootedClient> {
+  const { servers, isCheck = false } = parameters
+  await using technician = new Technician({ runFolder, consoles, servers, session: () => session })
+  // Nobody waits for the terminals: stopped ones take a second.
+  void technician.listen()
+  if (isCheck) technician.show()
+  return await boot(technician)
 }
 
 /** A root waits: attach first, the session comes when the server is there. */

@@ -243,6 +243,26 @@ export const ERROR_KINDS = {
     'BW-E415',
     'Check or replace the disk of this client; the system runs on over the network',
   ),
+  GATEWAY_SILENT: kind(
+    'BW-E419',
+    'Check the gateway that DHCP names (option 3) and the VLAN of the switch port; without it only servers of the same network can be reached',
+    true,
+  ),
+  DNS_SILENT: kind(
+    'BW-E420',
+    'Check the name server that DHCP names (option 6), or name the server by its address',
+    true,
+  ),
+  CLOCK_WRONG: kind(
+    'BW-E421',
+    'Nothing for this boot: it is set by the server before the system starts. If it comes back, change the battery of the board',
+    true,
+  ),
+  STREAM_STALLED: kind(
+    'BW-E422',
+    'Check the MTU on the way to the server (tunnels, VLANs, jumbo frames): small packets come through, large ones do not; and look at the load of the server',
+    true,
+  ),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
 } as const satisfies Record<string, ErrorKind>
 

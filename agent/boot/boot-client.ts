@@ -27,6 +27,7 @@ import { type Resume, removeResume, writeResume } from './resume-file.ts'
 import { writeRootEnv } from './root-env.ts'
 import type { RunFolder } from './run-folder.ts'
 import { DEVICE_PATH, type ServedVdisk } from './served-vdisk.ts'
+import type { Technician } from './technician.ts'
 import { chooseWritePlaces, describePlaces } from './write-places.ts'
 
 export interface BootParts {
@@ -42,6 +43,7 @@ export interface BootParts {
   /** What the next agent would wait for, should this one die. */
   readonly machine: () => Promise<Pick<Resume, 'hasLocalDisk' | 'hasKey'>>
   readonly setClock: typeof setClock
+  readonly technician?: Pick<Technician, 'gone' | 'leave'>
   /** Between tries to load a kernel; only given by tests. */
   readonly downloadPauseMs?: number
   /** Default is `createSession`. */
@@ -80,6 +82,8 @@ export async function bootClient(parts: BootParts): Promise<BootedClient> {
     facts,
     presetVdisk: context.parameters.vdisk,
   })
+  // Nothing goes on under their eyes.
+  await parts.technician?.gone()
   session.phase('chosen')
   mendClock(parts, session)
   try {
@@ -160,6 +164,8 @@ async function attachChosen(
   const vdisk = await attachOrForget(parts, resume, session)
   session.phase('attached')
   writeClientSettings(runFolder, session.identity ?? identity)
+  // From then on the consoles are the system's.
+  await parts.technician?.leave()
   writeRootEnv(runFolder, DEVICE_PATH, resume)
   return vdisk
 }

@@ -6,12 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import type { MachineFacts } from '#shared/identity/machine-facts.ts'
 import type { Identity, Opened } from '#shared/wire/messages.ts'
+import { waitReason } from '../diagnosis/wait-reason.ts'
 import { type BootMenu, type BootMenuOptions, chooseVdisk } from '../screen/boot-menu.ts'
 import type { Consoles } from '../screen/consoles.ts'
 import type { ScreenHost } from '../screen/screen.ts'
 import { WaitScreen } from '../screen/wait-screen.ts'
 import type { AgentSession } from '../session/agent-session.ts'
-import { waitReason } from './wait-reason.ts'
 
 export interface ChooseParts {
   readonly session: AgentSession

@@ -3,6 +3,7 @@
  * starts (`initramfs/network.sh`) and says in `network.env` how far it is.
  */
 import { BootwireError } from '#shared/errors.ts'
+import type { NetworkFacts } from '../diagnosis/network-probes.ts'
 import type { RunFolder } from './run-folder.ts'
 import { parseAssignments } from './shell-assignments.ts'
 
@@ -36,6 +37,21 @@ export async function networkUp(
     }
     return undefined
   }, signal)
+}
+
+/** What is known of the network so far, for the technician's screen. */
+export function networkFacts(runFolder: RunFolder): NetworkFacts {
+  const values = parseAssignments(runFolder.read(NETWORK_FILE) ?? '')
+  const value = (name: string) => values.get(name) ?? ''
+  return {
+    state: value('STATE'),
+    interfaceName: value('INTERFACE'),
+    address: value('ADDRESS'),
+    gateway: value('GATEWAY'),
+    dnsServers: value('DNS')
+      .split(' ')
+      .filter((server) => server !== ''),
+  }
 }
 
 /** The card's name as far as it is known; empty when it is not. */

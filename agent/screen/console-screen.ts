@@ -24,6 +24,7 @@ export class ConsoleScreen implements Disposable {
   readonly #redrawTimer: NodeJS.Timeout
   #frame: Frame = []
   #drawnAtMs = 0
+  #isHidden = false
 
   constructor(outputs: readonly ScreenOutput[], onKey: KeyHandler) {
     this.#outputs = outputs
@@ -38,8 +39,19 @@ export class ConsoleScreen implements Disposable {
     clearInterval(this.#redrawTimer)
   }
 
+  /** Another one lies over it: keeps what is drawn to itself. */
+  hide(): void {
+    this.#isHidden = true
+  }
+
+  show(): void {
+    this.#isHidden = false
+    this.draw(this.#frame)
+  }
+
   draw(frame: Frame): void {
     this.#frame = frame
+    if (this.#isHidden) return
     this.#drawnAtMs = performance.now()
     for (const output of this.#outputs) this.redraw(output)
   }
@@ -47,7 +59,8 @@ export class ConsoleScreen implements Disposable {
   update(frame: Frame): void {
     const changes = updateFrame(this.#frame, frame)
     this.#frame = frame
-    if (changes !== '') for (const output of this.#outputs) output.append(changes)
+    if (changes !== '' && !this.#isHidden)
+      for (const output of this.#outputs) output.append(changes)
   }
 
   redraw(output: ScreenOutput): void {

@@ -11,6 +11,7 @@ import { ConsoleOutput } from './console-output.ts'
 import { activeConsolePaths } from './console-paths.ts'
 import { ConsoleScreen } from './console-screen.ts'
 import { COLUMNS, endFrame } from './frame.ts'
+import type { Key } from './keys.ts'
 import type { KeyHandler, Screen, ScreenHost } from './screen.ts'
 import { setTerminalMode } from './terminal-mode.ts'
 import { wrap } from './text-layout.ts'
@@ -23,17 +24,21 @@ const HELD_LINES_MAX = 20
 export class Consoles implements ScreenHost, Disposable {
   readonly #outputs: readonly ConsoleOutput[]
   #screen: ConsoleScreen | undefined
+  #overlay: ConsoleScreen | undefined
+  #onUnclaimed: KeyHandler = () => false
+  #isWatching = false
+  #isReading = false
   #inputs: readonly ConsoleInput[] = []
   #rawPaths: readonly string[] = []
-  /** Settles when the last screen has left the terminals as a shell wants them. */
-  #left: Promise<unknown> = Promise.resolve()
+  /** Settles when the terminals are in the mode that is wanted of them. */
+  #settling: Promise<void> = Promise.resolve()
   #heldLines: string[] = []
 
   constructor(paths: readonly string[] = activeConsolePaths()) {
     this.#outputs = paths.map(
       (path) =>
         new ConsoleOutput(path, (output) => {
-          this.#screen?.redraw(output)
+          this.#top?.redraw(output)
         }),
     )
   }
@@ -54,49 +59,113 @@ export class Consoles implements ScreenHost, Disposable {
   /** Brings up a screen; its first `draw` shows it. One at a time: the one before is closed first. */
   async openScreen(onKey: KeyHandler): Promise<Screen> {
     invariant(this.#screen === undefined, 'a screen is up already')
-    const screen = new ConsoleScreen(this.#outputs, onKey)
+    const screen = new ConsoleScreen(this.#outputs, (key) => onKey(key) || this.#onUnclaimed(key))
+    if (this.#overlay !== undefined) screen.hide()
     this.#screen = screen
-    await this.#left
-    await this.#makeRaw()
-    this.#inputs = this.#outputs.map(
-      ({ path }) =>
-        new ConsoleInput(path, (key) => {
-          screen.press(key)
-        }),
-    )
-    return {
-      draw: (frame) => {
-        screen.draw(frame)
-      },
-      update: (frame) => {
-        screen.update(frame)
-      },
-      [Symbol.asyncDispose]: async () => {
-        if (this.#screen === screen) this.#leave()
-        await this.#left
-      },
-    }
+    await this.#settleMode()
+    return this.#handle(screen, async () => {
+      if (this.#screen !== screen) return
+      this.#screen = undefined
+      await this.#leave(screen)
+    })
+  }
+
+  /** Brings up a screen over the one there is, or none, which is drawn again when this one is closed. */
+  async openOverlay(onKey: KeyHandler): Promise<Screen> {
+    invariant(this.#overlay === undefined, 'an overlay is up already')
+    const overlay = new ConsoleScreen(this.#outputs, onKey)
+    this.#overlay = overlay
+    this.#screen?.hide()
+    await this.#settleMode()
+    return this.#handle(overlay, async () => {
+      if (this.#overlay !== overlay) return
+      this.#overlay = undefined
+      await this.#leave(overlay)
+    })
+  }
+
+  /** Sets the one who gets keys that no screen has a use for, and those typed while there is none. */
+  onUnclaimedKey(handler: KeyHandler): void {
+    this.#onUnclaimed = handler
+  }
+
+  /** Takes keys also while no screen is up. */
+  async watchKeys(): Promise<void> {
+    this.#isWatching = true
+    await this.#settleMode()
+  }
+
+  /** Leaves the terminals as a shell wants them, unless a screen is up. */
+  async unwatchKeys(): Promise<void> {
+    this.#isWatching = false
+    await this.#settleMode()
   }
 
   [Symbol.dispose](): void {
-    this.#stopScreen()
+    this.#closeInputs()
+    for (const screen of [this.#screen, this.#overlay]) screen?.[Symbol.dispose]()
+    this.#screen = undefined
+    this.#overlay = undefined
     for (const output of this.#outputs) output[Symbol.dispose]()
   }
 
-  #leave(): void {
-    this.#stopScreen()
+  #handle(screen: ConsoleScreen, close: () => Promise<void>): Screen {
+    return {
+      draw: (frame) => screen.draw(frame),
+      update: (frame) => screen.update(frame),
+      [Symbol.asyncDispose]: close,
+    }
+  }
+
+  /** What is shown, and gets the keys. */
+  get #top(): ConsoleScreen | undefined {
+    return this.#overlay ?? this.#screen
+  }
+
+  async #leave(screen: ConsoleScreen): Promise<void> {
+    screen[Symbol.dispose]()
+    const below = this.#top
+    if (below !== undefined) {
+      below.show()
+      return
+    }
     for (const output of this.#outputs) output.replace(endFrame())
-    this.#left = this.#makeSane()
     const lines = this.#heldLines
     this.#heldLines = []
     this.#writeLines(lines)
+    await this.#settleMode()
   }
 
-  #stopScreen(): void {
+  /** Terminals are raw, and read, while somebody wants keys. */
+  async #settleMode(): Promise<void> {
+    this.#settling = this.#settling.then(async () => {
+      const isWanted = this.#isWatching || this.#top !== undefined
+      if (isWanted === this.#isReading) return
+      this.#isReading = isWanted
+      if (isWanted) await this.#openInputs()
+      else {
+        this.#closeInputs()
+        await this.#makeSane()
+      }
+    })
+    await this.#settling
+  }
+
+  async #openInputs(): Promise<void> {
+    await this.#makeRaw()
+    this.#inputs = this.#outputs.map(
+      ({ path }) => new ConsoleInput(path, (key) => this.#press(key)),
+    )
+  }
+
+  #closeInputs(): void {
     for (const input of this.#inputs) input[Symbol.dispose]()
     this.#inputs = []
-    this.#screen?.[Symbol.dispose]()
-    this.#screen = undefined
+  }
+
+  #press(key: Key): void {
+    if (this.#top === undefined) this.#onUnclaimed(key)
+    else this.#top.press(key)
   }
 
   async #makeRaw(): Promise<void> {
@@ -111,7 +180,7 @@ export class Consoles implements ScreenHost, Disposable {
   }
 
   #writeLines(lines: readonly string[]): void {
-    if (this.#screen !== undefined) {
+    if (this.#top !== undefined) {
       this.#heldLines = [...this.#heldLines, ...lines].slice(-HELD_LINES_MAX)
       return
     }

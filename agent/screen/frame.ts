@@ -16,7 +16,7 @@ export const ROWS = 23
 
 export interface Row {
   readonly text: string
-  readonly emphasis?: 'bold' | 'reverse'
+  readonly emphasis?: 'bold' | 'reverse' | 'green' | 'red'
 }
 
 export type Frame = readonly Row[]
@@ -27,7 +27,12 @@ const HIDE_CURSOR = `${CSI}?25l`
 const SHOW_CURSOR = `${CSI}?25h`
 const CLEAR = `${PLAIN}${CSI}H${CSI}2J`
 const CLEAR_TO_END_OF_ROW = `${CSI}K`
-const EMPHASIS = { bold: `${CSI}1m`, reverse: `${CSI}7m` }
+const EMPHASIS = {
+  bold: `${CSI}1m`,
+  reverse: `${CSI}7m`,
+  green: `${CSI}32m`,
+  red: `${CSI}1;31m`,
+}
 
 /** Returns what shows the whole frame on a terminal in any state. */
 export function drawFrame(frame: Frame): string {

@@ -77,5 +77,5 @@ function keysText({ offers }: MenuState): string {
   const last = offers.length
   const digits = last === 1 ? '1' : `1-${last}`
   const numbers = last > SINGLE_DIGIT_MAX ? 'Digits: go to number' : `${digits}: start at once`
-  return `Up, Down: move    Enter: start    ${numbers}    Ctrl-L: redraw`
+  return `Up, Down: move    Enter: start    ${numbers}    T: technician`
 }

@@ -62,7 +62,7 @@ export function waitFrame(state: WaitState, waitedMs: number): Frame {
 }
 
 function keysOf({ enrol }: WaitState): string {
-  return enrol === undefined ? 'Any key: redraw' : 'Q: QR code. Others: redraw'
+  return enrol === undefined ? 'T: technician' : 'Q: QR code. T: technician'
 }
 
 function machineRows({ facts, hostname, server }: WaitState): Row[] {

@@ -49,11 +49,11 @@ const HOT_KEY_MS = 500
 
 /**
  * The network as iPXE has it, so that the client need not ask again (kernel:
- * Documentation/admin-guide/nfs/nfsroot.rst), and the card it lies on. rootfstype: the agent runs from
+ * Documentation/admin-guide/nfs/nfsroot.rst), the card it lies on, and its MTU. rootfstype: the agent runs from
  * the initramfs for ever, where a tmpfs could be swapped out.
  */
 const CLIENT_PARAMETERS =
-  'rootfstype=ramfs ip=${netX/ip}::${netX/gateway}:${netX/netmask}:::none:${netX/dns} BOOTIF=01-${netX/mac:hexhyp}'
+  'rootfstype=ramfs ip=${netX/ip}::${netX/gateway}:${netX/netmask}:::none:${netX/dns} BOOTIF=01-${netX/mac:hexhyp} bootwire.mtu=${netX/mtu}'
 
 /**
  * No swap (systemd.directives(7)), which installed systems have in their fstab: the write cache is

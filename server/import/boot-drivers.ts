@@ -56,7 +56,10 @@ const DISKS = words(`
 /** What the agent's own network on the system's card is made of (initramfs/agent-network.sh). */
 const AGENT_NETWORK = ['veth', 'sch_ingress', 'cls_u32', 'act_mirred']
 
-const NETWORK = ['af_packet', 'ipv6', NBD_MODULE, ...AGENT_NETWORK]
+/** A network that is reached over a tagged port (`vlan=`). */
+const VLAN_MODULE = '8021q'
+
+const NETWORK = ['af_packet', 'ipv6', VLAN_MODULE, NBD_MODULE, ...AGENT_NETWORK]
 
 export const BASE_MODULES: readonly string[] = [
   ...NETWORK,

@@ -17,6 +17,8 @@ export interface BootParameters {
   readonly vdisk?: string
   /** What a technician's stick brings along: admits this machine. */
   readonly joinToken?: string
+  /** A technician asked for the screen with every link of the way to the server. */
+  readonly isCheck?: boolean
   /** Bytes of the agent's RAM tier. */
   readonly ramCacheBytes?: number
   /** Bytes a day that may be written to the cache on the client's disk; 0 for none. */
@@ -76,6 +78,7 @@ export function parseBootParameters(cmdline: string): BootParameters {
     ...(bootId !== undefined && { bootId }),
     ...(vdisk !== undefined && { vdisk }),
     ...(joinToken !== undefined && { joinToken }),
+    ...(values.has('bootwire.check') && { isCheck: true }),
     ...(ramCache !== undefined && { ramCacheBytes: Number(ramCache) }),
     ...(cacheBudget !== undefined && { cacheBudgetBytes: Number(cacheBudget) }),
   }

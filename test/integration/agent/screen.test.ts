@@ -86,6 +86,36 @@ describe('consoles', { timeout: 60_000 }, () => {
     }
   })
 
+  it('take keys while no screen is up, and lay one screen over another', async (t) => {
+    const { consoles, one, other } = await openConsoles(t)
+    const unclaimed: string[] = []
+    consoles.onUnclaimedKey((key) => {
+      if (key.kind === 'character') unclaimed.push(key.character)
+      return false
+    })
+    await consoles.watchKeys()
+    one.type('a')
+    await eventually('the key is there', () => unclaimed.join('') === 'a')
+    const below = await consoles.openScreen(() => false)
+    below.draw(FRAME)
+    await other.waitFor(/second/)
+    one.type('b')
+    await eventually('the screen does not want it', () => unclaimed.join('') === 'ab')
+    const overlay = await consoles.openOverlay(() => true)
+    overlay.draw([{ text: 'above' }])
+    await other.waitFor(/above/)
+    other.forget()
+    below.update([{ text: 'changed' }, { text: 'second' }])
+    one.type('c')
+    await overlay[Symbol.asyncDispose]()
+    await other.waitFor(/changed[^]*second/)
+    assert.equal(unclaimed.join(''), 'ab')
+    await below[Symbol.asyncDispose]()
+    assert.ok(settings(one).includes('-icanon'), 'keys are still wanted')
+    await consoles.unwatchKeys()
+    for (const name of ['icanon', 'echo', 'isig']) assert.ok(settings(one).includes(name), name)
+  })
+
   it('draw the screen again on Ctrl-L and on keys that do nothing', async (t) => {
     const { consoles, one, other } = await openConsoles(t)
     const screen = await consoles.openScreen(() => false)

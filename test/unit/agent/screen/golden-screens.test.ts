@@ -3,10 +3,12 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { LINK_NAMES, type LinkReport } from '#agent/diagnosis/chain-check.ts'
 import { codeFrame } from '#agent/screen/code-frame.ts'
-import { drawFrame, type Frame } from '#agent/screen/frame.ts'
+import { drawFrame, type Frame, ROWS } from '#agent/screen/frame.ts'
 import { menuFrame } from '#agent/screen/menu-frame.ts'
 import { createMenuState, pressMenuKey } from '#agent/screen/menu-state.ts'
+import { technicianFrame } from '#agent/screen/technician-frame.ts'
 import { type WaitState, waitFrame } from '#agent/screen/wait-frame.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { GiB } from '#shared/units.ts'
@@ -55,6 +57,26 @@ describe('golden screens', () => {
     ]
     const state = createMenuState({ offers, defaultVdisk: 'kiosk', menuSeconds: 10 })
     assert.equal(shown(menuFrame(state, HEADING)), golden('menu'))
+  })
+
+  it('the technician’s screen with a broken link, and with none', () => {
+    const good = LINK_NAMES.map((name) => ({ name, state: 'good' as const, text: `${name} works` }))
+    const error = new BootwireError(
+      'SERVER_UNREACHABLE',
+      'Cannot reach 192.0.2.10:8443 (ECONNREFUSED)',
+    )
+    const broken = good.map((report, index): LinkReport => {
+      if (report.name === 'server') return { name: 'server', state: 'bad', error }
+      if (report.name === 'DHCP') return { ...report, state: 'note', text: 'two servers answer' }
+      return index > 4 ? { ...report, state: 'untested', text: 'needs server' } : report
+    })
+    const view = { ...HEADING, facts: { ...FACTS, memoryBytes: GiB } }
+    assert.equal(shown(technicianFrame({ ...view, reports: broken })), golden('technician-broken'))
+    assert.equal(shown(technicianFrame({ ...view, reports: good })), golden('technician-good'))
+    const long = new BootwireError('KEY_MISMATCH', 'x '.repeat(400))
+    const reports: LinkReport[] = [...good.slice(1), { name: 'TLS', state: 'bad', error: long }]
+    assert.equal(technicianFrame({ ...view, reports }).length, ROWS)
+    shown(technicianFrame({ ...view, reports }))
   })
 
   it('the menu of many vDisks with long names, scrolled', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { waitReason } from '#agent/boot/wait-reason.ts'
+import { waitReason } from '#agent/diagnosis/wait-reason.ts'
 import type { ConnectionState } from '#agent/session/agent-session.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { identity } from '#test/support/agent-scripted-server.ts'

@@ -1,0 +1,182 @@
+/**
+ * The technician's screen of a real machine, while each link of the chain is broken in turn and mended again.
+ * One boot, started by QEMU itself: the agent has to find its way alone.
+ */
+import assert from 'node:assert/strict'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
+import { BootSite, diskError, logIn } from '#test/support/boot-site.ts'
+import { LAN_HOST_ADDRESS, Lan } from '#test/support/lan.ts'
+import { NetworkNamespace } from '#test/support/network-namespace.ts'
+import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
+import { ensureExt4Image } from '#test/support/vdisk-image.ts'
+import {
+  BOOT_TIMEOUT_MS,
+  type LanPort,
+  type VirtualMachine,
+} from '#test/support/virtual-machine.ts'
+
+const LEASE_SECONDS = 3600
+const MAC = '52:54:00:cc:00:01'
+/** A round of all probes, the longest of which gives up after ten seconds, and the pause before it. */
+const ROUND_MS = 60_000
+const LINKS = 'link DHCP gateway DNS server TLS clock identity assignment stream'.split(' ')
+
+describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
+  const opened = new AsyncDisposableStack()
+  let temporary: TemporaryFolder
+  let host: NetworkNamespace
+  let lan: Lan
+  let site: BootSite
+  let port: LanPort
+  let vdiskKernel: { readonly path: string; readonly initrd: string; readonly kernelId: string }
+
+  before(async () => {
+    temporary = opened.use(await createTemporaryFolder())
+    host = opened.use(await NetworkNamespace.create())
+    lan = opened.use(await Lan.create(host))
+    await lan.startDhcp(undefined, LEASE_SECONDS, `dns ${LAN_HOST_ADDRESS}`)
+    site = opened.use(
+      await BootSite.startIn(host, '--address', LAN_HOST_ADDRESS, '--unknown-clients', 'vdisk:lab'),
+    )
+    await startDns()
+    const { kernel } = await site.importImage(await ensureExt4Image(site.rootfs), 'lab')
+    assert.ok(kernel)
+    vdiskKernel = await bootFilesOf(kernel.id)
+    port = await lan.port()
+  })
+  after(async () => await opened.disposeAsync())
+
+  /** As a boot loader on a local disk would load it. */
+  const bootFilesOf = async (kernelId: string) => {
+    const folder = join(site.stateFolder, 'boot', 'kernel', kernelId)
+    const archives = ['modules.img', 'extra.img'].map((name) => join(folder, name))
+    const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
+    const parts = await Promise.all([agent, ...archives].map(async (file) => await readFile(file)))
+    const initrd = join(temporary.path, 'initrd.img')
+    await writeFile(initrd, Buffer.concat(parts))
+    return { path: join(folder, 'vmlinuz'), initrd, kernelId }
+  }
+  const startDns = async () => {
+    await host.runScript(
+      `dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --listen-address="$1" \
+        --address=/boot.example/"$1" --pid-file="$2"`,
+      [LAN_HOST_ADDRESS, join(temporary.path, 'dns.pid')],
+    )
+  }
+  const stopDns = async () => {
+    await host.runScript('kill "$(cat "$1")"', [join(temporary.path, 'dns.pid')])
+  }
+
+  const powerOn = (name: string, parameters: string, pin = site.server.pin): VirtualMachine => {
+    const { kernelId, ...kernel } = vdiskKernel
+    const servers = [{ host: 'boot.example', port: site.server.tlsPort }]
+    const own = renderBootParameters({ servers, pin, kernelId })
+    const cmdline = `rootfstype=ramfs systemd.swap=0 console=tty0 console=ttyS0,115200 quiet ${own} ${parameters}`
+    return site.powerOn({
+      name,
+      mac: MAC,
+      port,
+      bootsBy: 'nothing',
+      kernel: { ...kernel, cmdline },
+    })
+  }
+  /** Waits until this link is the first that is broken, with these words. */
+  const untilBroken = async (machine: VirtualMachine, link: string, words: RegExp) => {
+    machine.console.send('r')
+    const lines = LINKS.slice(0, LINKS.indexOf(link))
+      .map((name) => String.raw`(?:ok|note|-) +${name} .*\n`)
+      .join(' *')
+    const pattern = new RegExp(
+      String.raw`${lines} *FAIL +${link} +BW-E\d+ [^]*?${link}: BW-E\d+ ${words.source}`,
+    )
+    await machine.console.expect(pattern, { timeoutMs: ROUND_MS })
+  }
+  const untilWell = async (machine: VirtualMachine) => {
+    machine.console.send('r')
+    await machine.console.expect(/Every link works/, { timeoutMs: ROUND_MS })
+  }
+
+  it('names the link that is broken, each in turn, and all are well in the end', async () => {
+    await using machine = powerOn('technician', 'bootwire.check')
+    await machine.console.expect(/The way to the server/, { timeoutMs: BOOT_TIMEOUT_MS })
+    await untilWell(machine)
+
+    await machine.setCable(false)
+    await untilBroken(machine, 'link', /Cannot use eth0: it has no link/)
+    await machine.setCable(true)
+    await untilWell(machine)
+
+    await stopDns()
+    await untilBroken(machine, 'DNS', /The DNS server 10\.79\.0\.1 does not answer/)
+    await startDns()
+    await untilWell(machine)
+
+    // The gateway is the server here: another address takes its place.
+    await site.withoutServer(async () => {
+      await untilBroken(machine, 'server', /Cannot reach boot\.example:\d+ \(ECONNREFUSED\)/)
+    })
+    await untilWell(machine)
+
+    await site.withFrozenServer(async () => {
+      await untilBroken(machine, 'TLS', /Cannot reach boot\.example:\d+: no answer within/)
+    })
+    await untilWell(machine)
+
+    await site.server.run('client', 'unassign', MAC, 'lab')
+    await site.server.run('client', 'refuse', MAC)
+    await untilBroken(machine, 'identity', /This server refused this machine/)
+    await site.server.run('client', 'approve', MAC)
+    await untilBroken(machine, 'assignment', /There is no vDisk for this machine/)
+    await site.server.run('client', 'assign', MAC, 'lab')
+    await untilWell(machine)
+
+    // Small packets come through, large ones do not.
+    await lan.runScript('ip link set host mtu 600')
+    await untilBroken(machine, 'stream', /The server sent [^]*? and no more within/)
+    await lan.runScript('ip link set host mtu 1500')
+    await untilWell(machine)
+
+    machine.console.send('c')
+    const { shell } = await logIn(machine)
+    assert.equal(await shell.read('cat /proc/sys/kernel/ostype'), 'Linux')
+    assert.equal(diskError(machine), undefined)
+  })
+
+  it('names the gateway, a wrong clock, another server’s key, and goes on when the boot does', async () => {
+    const gone = 'ip=10.79.0.60::10.79.0.200:255.255.255.0:::none:10.79.0.1'
+    const { kernelId, ...kernel } = vdiskKernel
+    const servers = [{ host: LAN_HOST_ADDRESS, port: site.server.tlsPort }]
+    const own = renderBootParameters({ servers, pin: site.server.pin, kernelId })
+    const cmdline = `rootfstype=ramfs systemd.swap=0 console=ttyS0,115200 quiet ${own} bootwire.check ${gone}`
+    await using machine = site.powerOn({
+      name: 'technician-gateway',
+      mac: MAC,
+      port,
+      bootsBy: 'nothing',
+      kernel: { ...kernel, cmdline },
+      clock: '2001-02-03T04:05:06',
+    })
+    await machine.console.expect(/The way to the server/, { timeoutMs: BOOT_TIMEOUT_MS })
+    await untilBroken(machine, 'gateway', /The gateway 10\.79\.0\.200 does not answer/)
+    await machine.console.expect(/FAIL +clock +BW-E421 The clock of this machine is .* slow/, {
+      timeoutMs: ROUND_MS,
+    })
+    machine.console.send('c')
+    await logIn(machine)
+  })
+
+  it('names a network without DHCP, as behind a wrong VLAN, and another key', async () => {
+    await using machine = powerOn('technician-dhcp', 'bootwire.check vlan=99', 'x'.repeat(43))
+    await machine.console.expect(/The way to the server/, { timeoutMs: BOOT_TIMEOUT_MS })
+    await untilBroken(machine, 'DHCP', /Cannot get an address on eth0\.99 by DHCP/)
+    // The switch takes the machine's tag for one of its own networks now.
+    await lan.runScript(
+      `ip link add link ${port.tap} name tagged type vlan id 99
+       ip link set tagged master switch up`,
+    )
+    await untilBroken(machine, 'TLS', /Cannot trust boot\.example:\d+: its key is/)
+  })
+})
