@@ -73,6 +73,7 @@ old_ifs=$IFS
 IFS=:
 # shellcheck disable=SC2046 # split at the colons
 set -f -- $(parameter ip)
+set +f
 IFS=$old_ifs
 address=${1:-} gateway=${3:-} netmask=${4:-} device=${6:-} dns=${8:-}
 vlan=$(parameter vlan)
@@ -87,6 +88,7 @@ esac
 
 wait_for no-card find_card
 card=$result
+tell trying "$card"
 ip link set "$card" up
 wait_for no-link has_link
 [ -z "$vlan" ] || enter_vlan "$vlan" "$vlan_name"

@@ -36,7 +36,10 @@ export async function probeLink(
   { state, interfaceName }: NetworkFacts,
   sysFolder = '/sys',
 ): Promise<ProbeResult> {
-  if (state === 'no-card' || interfaceName === '') {
+  if (state !== 'no-card' && interfaceName === '') {
+    return { state: 'untested', text: 'still looking for a network card' }
+  }
+  if (state === 'no-card') {
     throw new BootwireError(
       'NO_NETWORK',
       'Cannot find a network card: the kernel has no driver for any there is',
@@ -61,7 +64,10 @@ export async function probeLink(
 
 /** Asks for all DHCP servers there are: two that give out addresses are one too many. */
 export async function probeDhcp(facts: NetworkFacts, mac: string): Promise<ProbeResult> {
-  const { address, interfaceName } = facts
+  const { address, interfaceName, state } = facts
+  if (address === '' && state !== 'no-address') {
+    return { state: 'untested', text: `still asking on ${interfaceName}` }
+  }
   if (address === '') {
     throw new BootwireError('NO_ADDRESS', `Cannot get an address on ${interfaceName} by DHCP`)
   }
