@@ -22,6 +22,7 @@ export class Lan implements AsyncDisposable {
   readonly #folder: string
   readonly #opened: AsyncDisposableStack
   #taps = 0
+  #hosts = 0
   #dhcp: ChildProcess | undefined
   #dhcpLog = ''
 
@@ -53,6 +54,20 @@ export class Lan implements AsyncDisposable {
       [DHCP_ADDRESS],
     )
     return new Lan(namespace, folder.path, opened.move())
+  }
+
+  /** Plugs in another host. */
+  async plugIn(host: NetworkNamespace, address: string): Promise<void> {
+    this.#hosts += 1
+    await host.runScript(
+      `ip link add lan type veth peer name "$2"
+       ip link set "$2" netns "$1"
+       ip address add "$3/24" dev lan
+       ip link set lan up`,
+      [String(this.#namespace.pid), `host${this.#hosts}`, address],
+    )
+    const card = `host${this.#hosts}`
+    await this.#namespace.runScript('ip link set "$1" master switch up', [card])
   }
 
   /** A port to plug a machine into. */

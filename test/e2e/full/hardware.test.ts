@@ -11,7 +11,7 @@ import {
 import { ensureMbrBtrfsImage } from '#test/support/vdisk-image.ts'
 import { BOOT_TIMEOUT_MS } from '#test/support/virtual-machine.ts'
 
-describe('a machine', { timeout: 4 * BOOT_TIMEOUT_MS }, () => {
+describe('a machine', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
   let site: BootSite
 
   before(async () => {
@@ -36,7 +36,9 @@ describe('a machine', { timeout: 4 * BOOT_TIMEOUT_MS }, () => {
     await bootAndPowerOff({ name: 'uefi', mac: '52:54:00:e2:e0:11', firmware: 'uefi' })
   })
 
-  it('boots through an e1000 card', async () => {
-    await bootAndPowerOff({ name: 'e1000', mac: '52:54:00:e2:e0:12', card: 'e1000' })
-  })
+  for (const [index, card] of (['e1000', 'e1000e', 'rtl8139', 'vmxnet3'] as const).entries()) {
+    it(`boots through a card ${card}`, async () => {
+      await bootAndPowerOff({ name: card, mac: `52:54:00:e2:e1:1${index}`, card })
+    })
+  }
 })

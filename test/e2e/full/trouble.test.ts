@@ -1,0 +1,214 @@
+/**
+ * Networks that are not as they should be: each ends in a boot, or in a screen that says which link of the way is
+ * broken.
+ */
+import assert from 'node:assert/strict'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
+import { BootSite, logIn } from '#test/support/boot-site.ts'
+import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
+import { LAN_HOST_ADDRESS, Lan } from '#test/support/lan.ts'
+import { NetworkNamespace } from '#test/support/network-namespace.ts'
+import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
+import { ensureExt4Image, ensureMbrBtrfsImage } from '#test/support/vdisk-image.ts'
+import { BOOT_TIMEOUT_MS, type LanPort } from '#test/support/virtual-machine.ts'
+
+const LEASE_SECONDS = 3600
+const AGENT = /bootwire: agent /
+const timeoutMs = BOOT_TIMEOUT_MS
+
+describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
+  const opened = new AsyncDisposableStack()
+  let temporary: TemporaryFolder
+  let lan: Lan
+  let site: BootSite
+  let port: LanPort
+  let ipxeFolder: string
+  const path = (name: string) => join(temporary.path, name)
+
+  before(async () => {
+    temporary = opened.use(await createTemporaryFolder())
+    ipxeFolder = await ensureIpxePrograms()
+    const host = opened.use(await NetworkNamespace.create())
+    lan = opened.use(await Lan.create(host))
+    await lan.startDhcp(undefined, LEASE_SECONDS)
+    site = opened.use(
+      await BootSite.startIn(
+        host,
+        '--address',
+        LAN_HOST_ADDRESS,
+        '--proxy-dhcp',
+        '--tftp',
+        '--ipxe-folder',
+        ipxeFolder,
+        '--unknown-clients',
+        'vdisk:lab',
+      ),
+    )
+    await site.importImage(await ensureExt4Image(site.rootfs), 'lab')
+    port = await lan.port()
+  })
+  after(async () => await opened.disposeAsync())
+
+  it('a link that comes up after twenty seconds', async () => {
+    const image = path('stick.img')
+    const at = `${LAN_HOST_ADDRESS}:${site.server.httpPort}`
+    const made = await site.server.run(
+      'media',
+      'usb',
+      image,
+      '--at',
+      at,
+      '--ipxe-folder',
+      ipxeFolder,
+    )
+    assert.equal(made.status, 0, made.stderr)
+    await using machine = site.powerOn({
+      name: 'trouble-link',
+      mac: '52:54:00:dd:00:01',
+      bootsBy: 'nothing',
+      port,
+      medium: { path: image, kind: 'usb' },
+    })
+    await machine.setCable(false)
+    // iPXE itself waits for fifteen seconds, and says what is missing then.
+    await machine.console.expect(/no address\. Check the cable[^]*Trying again/, { timeoutMs })
+    await machine.setCable(true)
+    await machine.console.expect(AGENT, { timeoutMs })
+  })
+
+  it('a server that goes away in the middle of a download', async () => {
+    // 45 MB take a while then.
+    await lan.runScript('tc qdisc add dev "$1" root tbf rate 60mbit burst 64kb latency 50ms', [
+      port.tap,
+    ])
+    await using machine = site.powerOn({ name: 'trouble-download', mac: '52:54:00:dd:00:02', port })
+    await machine.console.expect(/\/files\/agent\.img\.\.\. +[1-9]/, { timeoutMs })
+    await site.withoutServer(async () => {
+      await machine.console.expect(
+        /kernel could not be loaded or started[^]*Trying again in 10 s/,
+        {
+          timeoutMs,
+        },
+      )
+    }, 'SIGKILL')
+    await lan.runScript('tc qdisc del dev "$1" root', [port.tap])
+    await machine.console.expect(AGENT, { timeoutMs })
+  })
+
+  it('two boot servers, of which one has nothing to give', async () => {
+    await using other = await NetworkNamespace.create()
+    await lan.plugIn(other, '10.79.0.3')
+    await using _ = await BootSite.startIn(
+      other,
+      '--address',
+      '10.79.0.3',
+      '--proxy-dhcp',
+      '--tftp',
+      '--ipxe-folder',
+      ipxeFolder,
+      '--other-server',
+      `http://${LAN_HOST_ADDRESS}:${site.server.httpPort}`,
+    )
+    await using machine = site.powerOn({ name: 'trouble-two', mac: '52:54:00:dd:00:03', port })
+    const { text } = await machine.console.expect(/bootwire: agent |cannot boot yet/, { timeoutMs })
+    // Whichever the firmware took, a person is told which it is.
+    if (/cannot boot yet/.test(text)) {
+      await machine.console.expect(/no vDisk with a kernel yet[^]*This server: +10\.79\.0\.3/, {
+        timeoutMs,
+      })
+    }
+  })
+
+  it('a way that lets only packets of 1400 bytes through, with a DHCP server that says so', async () => {
+    await lan.stopDhcp()
+    await lan.startDhcp(undefined, LEASE_SECONDS, 'mtu 1400')
+    await lan.runScript('ip link set "$1" mtu 1400', [port.tap])
+    await using machine = site.powerOn({ name: 'trouble-mtu', mac: '52:54:00:dd:00:04', port })
+    const { shell } = await logIn(machine)
+    assert.match(await shell.read('ip link show'), /bootwire.* mtu 1400/)
+    await lan.stopDhcp()
+    await lan.startDhcp(undefined, LEASE_SECONDS)
+  })
+
+  it('the same, and nobody says so: the screen names what could not be loaded', async () => {
+    await using machine = site.powerOn({
+      name: 'trouble-mtu-silent',
+      mac: '52:54:00:dd:00:05',
+      port,
+    })
+    await machine.console.expect(/bootwire: agent |could not be loaded or started/, { timeoutMs })
+    await lan.runScript('ip link set "$1" mtu 1500', [port.tap])
+  })
+
+  it('kernel and drivers of different versions', async () => {
+    const before = await kernelIds()
+    await site.importImage(await ensureMbrBtrfsImage(site.rootfs), 'full')
+    const [full = ''] = (await kernelIds()).filter((id) => !before.includes(id))
+    const [cloud = ''] = before
+    const folder = (id: string) => join(site.stateFolder, 'boot/kernel', id)
+    const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
+    const parts = [agent, join(folder(full), 'modules.img')]
+    const initrd = path('mixed.img')
+    await writeFile(
+      initrd,
+      Buffer.concat(await Promise.all(parts.map(async (it) => await readFile(it)))),
+    )
+    const servers = [{ host: LAN_HOST_ADDRESS, port: site.server.tlsPort }]
+    const own = renderBootParameters({ servers, pin: site.server.pin, kernelId: cloud })
+    await using machine = site.powerOn({
+      name: 'trouble-drivers',
+      mac: '52:54:00:dd:00:06',
+      bootsBy: 'nothing',
+      port,
+      kernel: {
+        path: join(folder(cloud), 'vmlinuz'),
+        initrd,
+        cmdline: `rootfstype=ramfs console=ttyS0,115200 quiet ${own}`,
+      },
+    })
+    await machine.console.expect(
+      /BW-E403 Cannot attach the vDisk: this kernel has no driver "nbd"/,
+      {
+        timeoutMs,
+      },
+    )
+  })
+
+  const kernelIds = async () => await readdir(join(site.stateFolder, 'boot/kernel'))
+
+  it('break= stops where it says, on every console, and goes on', async () => {
+    const [kernelId = ''] = await kernelIds()
+    const folder = join(site.stateFolder, 'boot/kernel', kernelId)
+    const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
+    const files = [agent, join(folder, 'modules.img'), join(folder, 'extra.img')]
+    const initrd = path('break.img')
+    await writeFile(
+      initrd,
+      Buffer.concat(await Promise.all(files.map(async (it) => await readFile(it)))),
+    )
+    const servers = [{ host: LAN_HOST_ADDRESS, port: site.server.tlsPort }]
+    const own = renderBootParameters({ servers, pin: site.server.pin, kernelId })
+    await using machine = site.powerOn({
+      name: 'trouble-break',
+      mac: '52:54:00:dd:00:07',
+      bootsBy: 'nothing',
+      port,
+      kernel: {
+        path: join(folder, 'vmlinuz'),
+        initrd,
+        cmdline: `rootfstype=ramfs systemd.swap=0 console=tty0 console=ttyS0,115200 quiet ip=dhcp break=premount,mount ${own}`,
+      },
+    })
+    const { console } = machine
+    await console.expect(/stopped at "premount" \(break=\)[^]*# /, { timeoutMs })
+    console.send('echo shell-of-$(basename /a/premount)\r')
+    await console.expect(/shell-of-premount[^]*# /, { timeoutMs })
+    console.send('exit\r')
+    await console.expect(/stopped at "mount"[^]*# /, { timeoutMs })
+    console.send('exit\r')
+    await logIn(machine)
+  })
+})
