@@ -23,6 +23,7 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   const opened = new AsyncDisposableStack()
   let temporary: TemporaryFolder
   let lan: Lan
+  let server: NetworkNamespace
   let site: BootSite
   let port: LanPort
   let ipxeFolder: string
@@ -32,6 +33,7 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
     temporary = opened.use(await createTemporaryFolder())
     ipxeFolder = await ensureIpxePrograms()
     const host = opened.use(await NetworkNamespace.create())
+    server = host
     lan = opened.use(await Lan.create(host))
     await lan.startDhcp(undefined, LEASE_SECONDS)
     site = opened.use(
@@ -72,6 +74,7 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
       port,
       medium: { path: image, kind: 'usb' },
     })
+    await machine.console.expect(/SeaBIOS/, { timeoutMs })
     await machine.setCable(false)
     // iPXE itself waits for fifteen seconds, and says what is missing then.
     await machine.console.expect(/no address\. Check the cable[^]*Trying again/, { timeoutMs })
@@ -125,6 +128,8 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   it('a way that lets only packets of 1400 bytes through, with a DHCP server that says so', async () => {
     await lan.stopDhcp()
     await lan.startDhcp(undefined, LEASE_SECONDS, 'mtu 1400')
+    // Packets are made as large as they travel, or else the port would not see how large they are.
+    await server.runScript('ip link set dev bwlan0 gso_max_segs 1')
     await lan.runScript('ip link set "$1" mtu 1400', [port.tap])
     await using machine = site.powerOn({ name: 'trouble-mtu', mac: '52:54:00:dd:00:04', port })
     const { shell } = await logIn(machine)
