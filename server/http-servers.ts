@@ -40,13 +40,22 @@ const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY
 /** An image that is uploaded takes as long as it takes, and an import is silent while it thinks. */
 const ADMIN_TIMEOUTS: HttpTimeouts = { ...HTTP_TIMEOUTS, requestMs: 0, idleMs: 600_000 }
 
+/**
+ * Where packets of full size are lost on the way (a wrong MTU), a download stands still, and iPXE would wait for
+ * ever. Node notices between this and twice this.
+ */
+const BOOT_TIMEOUTS: HttpTimeouts = { ...HTTP_TIMEOUTS, idleMs: 20_000 }
+
 /** Administration from afar. */
 export function createAdminServer(key: ServerKey): TlsServer {
   return createAgentServer(key, ADMIN_TIMEOUTS)
 }
 
-export function createBootServer(timeouts: HttpTimeouts = HTTP_TIMEOUTS): HttpServer {
-  return bounded(createServer(httpOptions(timeouts)), timeouts)
+export function createBootServer(timeouts: HttpTimeouts = BOOT_TIMEOUTS): HttpServer {
+  const server = bounded(createServer(httpOptions(timeouts)), timeouts)
+  // An end of the stream would wait behind what does not arrive; a reset goes through, and iPXE says so.
+  server.on('timeout', (socket: Socket) => socket.resetAndDestroy())
+  return server
 }
 
 /** Agents speak TLS 1.3 (PROTOCOL.md §1), and nothing else comes here. */

@@ -260,7 +260,7 @@ export const ERROR_KINDS = {
   ),
   STREAM_STALLED: kind(
     'BW-E422',
-    'Check the MTU on the way to the server (tunnels, VLANs, jumbo frames): small packets come through, large ones do not; and look at the load of the server',
+    'Check the MTU on the way to the server (tunnels, VLANs, jumbo frames): small packets come through, large ones do not (sysctl net.ipv4.tcp_mtu_probing=1 on the server finds out what does); and look at the load of the server',
     true,
   ),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),

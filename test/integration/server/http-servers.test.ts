@@ -14,6 +14,7 @@ import {
 } from '#server/http-servers.ts'
 import { listen } from '#server/listening.ts'
 import { ensureServerKey } from '#server/tls/server-key.ts'
+import { MiB } from '#shared/units.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
@@ -105,6 +106,22 @@ it(
       socket.write(request)
       return (await text(socket)).endsWith('answer')
     })
+    await closeServer(server)
+  },
+)
+
+it(
+  'a download that stands still is ended by a reset, which passes what does not arrive',
+  TIMEOUT,
+  async () => {
+    const server = createBootServer({ ...HTTP_TIMEOUTS, idleMs: 100 })
+    server.on('request', (_request, response) => response.end(Buffer.alloc(32 * MiB)))
+    const port = await listen(server, { address: '127.0.0.1', port: 0, option: '--port' })
+    const socket = connect(port, '127.0.0.1')
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+    await once(socket, 'readable') // and reads nothing
+    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
+    assert.equal(error.code, 'ECONNRESET')
     await closeServer(server)
   },
 )
