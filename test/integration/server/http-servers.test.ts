@@ -118,9 +118,13 @@ it(
     server.on('request', (_request, response) => response.end(Buffer.alloc(32 * MiB)))
     const port = await listen(server, { address: '127.0.0.1', port: 0, option: '--port' })
     const socket = connect(port, '127.0.0.1')
+    const [served] = (await once(server, 'connection')) as [Socket]
+    // Reads nothing.
     socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-    await once(socket, 'readable') // and reads nothing
-    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
+    await once(served, 'close')
+    const failed = once(socket, 'error') as Promise<[NodeJS.ErrnoException]>
+    socket.resume()
+    const [error] = await failed
     assert.equal(error.code, 'ECONNRESET')
     await closeServer(server)
   },
