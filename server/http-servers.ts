@@ -46,6 +46,12 @@ const ADMIN_TIMEOUTS: HttpTimeouts = { ...HTTP_TIMEOUTS, requestMs: 0, idleMs: 6
  */
 const BOOT_TIMEOUTS: HttpTimeouts = { ...HTTP_TIMEOUTS, idleMs: 20_000 }
 
+/**
+ * After an answer the end of it may still be under way, which a reset would cut off: 4 MiB of the system's
+ * buffer take half a minute at 1 Mb/s.
+ */
+const BOOT_KEEP_ALIVE_MS = 60_000
+
 /** Administration from afar. */
 export function createAdminServer(key: ServerKey): TlsServer {
   return createAgentServer(key, ADMIN_TIMEOUTS)
@@ -53,6 +59,7 @@ export function createAdminServer(key: ServerKey): TlsServer {
 
 export function createBootServer(timeouts: HttpTimeouts = BOOT_TIMEOUTS): HttpServer {
   const server = bounded(createServer(httpOptions(timeouts)), timeouts)
+  server.keepAliveTimeout = BOOT_KEEP_ALIVE_MS
   // An end of the stream would wait behind what does not arrive; a reset goes through, and iPXE says so.
   server.on('timeout', (socket: Socket) => socket.resetAndDestroy())
   return server
