@@ -128,9 +128,7 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   it('a way that lets only packets of 1400 bytes through, with a DHCP server that says so', async () => {
     await lan.stopDhcp()
     await lan.startDhcp(undefined, LEASE_SECONDS, 'mtu 1400')
-    // Packets are made as large as they travel, or else the port would not see how large they are.
-    await server.runScript('ip link set dev bwlan0 gso_max_segs 1')
-    await lan.runScript('ip link set "$1" mtu 1400', [port.tap])
+    await narrow()
     await using machine = site.powerOn({ name: 'trouble-mtu', mac: '52:54:00:dd:00:04', port })
     const { shell } = await logIn(machine)
     assert.match(await shell.read('ip link show'), /bootwire.* mtu 1400/)
@@ -139,6 +137,7 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   })
 
   it('the same, and nobody says so: the download breaks off by name, unless the server probes', async () => {
+    await narrow()
     {
       const mac = '52:54:00:dd:00:05'
       await using machine = site.powerOn({ name: 'trouble-mtu-silent', mac, port })
@@ -188,6 +187,12 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
     )
   })
 
+  /** The port lets no packets through that are larger. */
+  const narrow = async () => {
+    // Made as large as they travel, or else the port would not see how large they are.
+    await server.runScript('ip link set dev bwlan0 gso_max_segs 1')
+    await lan.runScript('ip link set "$1" mtu 1400', [port.tap])
+  }
   const kernelIds = async () => await readdir(join(site.stateFolder, 'boot/kernel'))
 
   it('break= stops where it says, on every console, and goes on', async () => {
