@@ -44,6 +44,10 @@ faults)
     # shellcheck disable=SC2086 # a list of words
     need_packages $DEMO_PACKAGES $LINK_PACKAGES fio nbdkit nbd-client
     ;;
+ways-in)
+    # shellcheck disable=SC2086 # a list of words
+    need_packages $DEMO_PACKAGES ipxe ovmf dnsmasq-base
+    ;;
 chunking)
     # shellcheck disable=SC2086 # a list of words
     need_packages $DEMO_PACKAGES nbdkit casync
