@@ -31,8 +31,17 @@ export async function probeTls(
   servers: readonly ServerAddress[],
   session: ProbedSession,
 ): Promise<ProbeResult> {
-  const server = await firstReached(servers, session)
-  return { state: 'good', text: `the key of ${nameOf(server)} is the one that is trusted` }
+  try {
+    const server = await firstReached(servers, session)
+    return { state: 'good', text: `the key of ${nameOf(server)} is the one that is trusted` }
+  } catch (error) {
+    // It was reached a moment ago: a certificate is the first that needs a packet of full size.
+    if (!(error instanceof BootwireError) || error.code !== 'SERVER_UNREACHABLE') throw error
+    const names = servers.map(nameOf).join(', ')
+    throw new BootwireError('STREAM_STALLED', `${names} takes connections, and does not answer`, {
+      cause: error,
+    })
+  }
 }
 
 export async function probeClock(

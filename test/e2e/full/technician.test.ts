@@ -127,18 +127,26 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
     await untilWell(machine)
 
     await site.withFrozenServer(async () => {
-      await untilBroken(machine, 'TLS', /Cannot reach boot\.example:\d+: no answer within/)
+      await untilBroken(machine, 'TLS', /boot\.example:\d+ takes connections, and does not answer/)
     })
     await untilWell(machine)
 
-    // The handshake comes through, full packets do not. The server's are cut here, not by its card.
+    // Full packets are lost. The server's are cut here, not by its card.
     await host.runScript('ip link set dev bwlan0 gso_max_segs 1')
     await lan.runScript('ip link set host mtu 1400')
     try {
-      await untilBroken(machine, 'stream', /The server sent [^]*? and no more within/)
+      await untilBroken(machine, 'TLS', /boot\.example:\d+ takes connections, and does not answer/)
     } finally {
       await lan.runScript('ip link set host mtu 1500')
     }
+    await untilWell(machine)
+
+    // Slower than anybody would boot.
+    await lan.runScript('tc qdisc add dev "$1" root tbf rate 200kbit burst 5kb latency 3s', [
+      port.tap,
+    ])
+    await untilBroken(machine, 'stream', /The server sent [^]*? and no more within/)
+    await lan.runScript('tc qdisc del dev "$1" root', [port.tap])
     await untilWell(machine)
 
     machine.console.send('c')
