@@ -85,6 +85,11 @@ export class PxeServices implements AsyncDisposable {
         `Cannot serve PXE: there are no iPXE programs in ${ipxe.path}`,
       )
     }
+    if (hasProxyDhcp && !this.#options.hasTftp) {
+      this.#options.log.warn(
+        'without --tftp PXE firmware is not answered, only iPXE and UEFI HTTP boot are',
+      )
+    }
     if (hasProxyDhcp) {
       const place = { address: '0.0.0.0', port: DHCP_SERVER_PORT, option: PROXY_DHCP_OPTION }
       this.#broadcasts = await bindUdp(place)
