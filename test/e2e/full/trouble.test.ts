@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import type { VDiskView } from '#server/admin/admin-api.ts'
 import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
 import { BootSite, logIn } from '#test/support/boot-site.ts'
 import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
@@ -196,7 +197,8 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   const kernelIds = async () => await readdir(join(site.stateFolder, 'boot/kernel'))
 
   it('break= stops where it says, on every console, and goes on', async () => {
-    const [kernelId = ''] = await kernelIds()
+    const { versions } = await site.server.json<VDiskView>('vdisk', 'show', 'lab')
+    const kernelId = versions[0]?.kernel?.id ?? ''
     const folder = join(site.stateFolder, 'boot/kernel', kernelId)
     const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
     const files = [agent, join(folder, 'modules.img'), join(folder, 'extra.img')]
