@@ -1,11 +1,11 @@
-/** Bootstrap media as they are written; that they boot is in test/e2e/full/media.test.ts. */
+/** Bootstrap media as they are written; that they boot is in test/e2e/full/ways-in.test.ts. */
 import assert from 'node:assert/strict'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { buildMedia, type MediaKind } from '#server/media/media-image.ts'
+import { IPXE_FOLDER } from '#server/pxe/ipxe-folder.ts'
 import { runProgram } from '#test/support/child-run.ts'
-import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
 import { runBootwire } from '#test/support/server-process.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
 
@@ -24,7 +24,11 @@ describe('bootstrap media', () => {
 
   before(async () => {
     temporary = await createTemporaryFolder()
-    ipxeFolder = await ensureIpxePrograms()
+    // The package's for a BIOS; for UEFI anything that knows the name of its script.
+    ipxeFolder = path('ipxe')
+    await mkdir(ipxeFolder)
+    await copyFile(join(IPXE_FOLDER, 'ipxe.lkrn'), join(ipxeFolder, 'ipxe.lkrn'))
+    await writeFile(join(ipxeFolder, 'ipxe.efi'), `${'x'.repeat(100_000)}autoexec.ipxe`)
   })
   after(async () => await temporary[Symbol.asyncDispose]())
 
