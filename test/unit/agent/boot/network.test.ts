@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { bootInterface, NETWORK_FILE, networkUp } from '#agent/boot/network.ts'
+import { bootInterface, NETWORK_FILE, networkFacts, networkUp } from '#agent/boot/network.ts'
 import { RunFolder } from '#agent/boot/run-folder.ts'
 import { renderAssignments } from '#agent/boot/shell-assignments.ts'
 import type { BootwireError } from '#shared/errors.ts'
@@ -49,4 +49,20 @@ it('bootInterface names the card, also while it has no address', async () => {
   assert.equal(bootInterface(folder), '')
   folder.write(NETWORK_FILE, renderAssignments({ STATE: 'no-address', INTERFACE: 'eth1' }))
   assert.equal(bootInterface(folder), 'eth1')
+})
+
+it('networkFacts() reads what the script has found so far', async () => {
+  await using temporary = await createTemporaryFolder()
+  const folder = new RunFolder(temporary.path)
+  const nothing = { state: '', interfaceName: '', address: '', gateway: '', dnsServers: [] }
+  assert.deepEqual(networkFacts(folder), nothing)
+  const values = { STATE: 'up', INTERFACE: 'eth0', ADDRESS: '10.0.0.9/24', GATEWAY: '10.0.0.1' }
+  folder.write(NETWORK_FILE, renderAssignments({ ...values, DNS: '10.0.0.2 10.0.0.3' }))
+  assert.deepEqual(networkFacts(folder), {
+    state: 'up',
+    interfaceName: 'eth0',
+    address: '10.0.0.9/24',
+    gateway: '10.0.0.1',
+    dnsServers: ['10.0.0.2', '10.0.0.3'],
+  })
 })
