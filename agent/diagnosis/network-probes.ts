@@ -23,6 +23,8 @@ export interface NetworkFacts {
 
 /** In the same building all of these answer within milliseconds. */
 const ANSWER_MS = 3_000
+/** A DHCP server asks around for two or three seconds whether the address is free, before it offers it. */
+const OFFERS_MS = 4_000
 const LOOK_MS = 50
 
 /** The discard service (RFC 863): whoever gets it, it makes the system ask for the neighbour's address. */
@@ -71,7 +73,7 @@ export async function probeDhcp(facts: NetworkFacts, mac: string): Promise<Probe
   if (address === '') {
     throw new BootwireError('NO_ADDRESS', `Cannot get an address on ${interfaceName} by DHCP`)
   }
-  const servers = await findDhcpServers(mac, ANSWER_MS)
+  const servers = await findDhcpServers(mac, OFFERS_MS)
   const names = servers.map((server) => server.serverId)
   if (names.length > 1) {
     return { state: 'note', text: `${address}; two DHCP servers answer: ${names.join(', ')}` }

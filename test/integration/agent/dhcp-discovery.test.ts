@@ -12,9 +12,11 @@ import { createTemporaryFolder } from '#test/support/temporary-folder.ts'
 
 const ASK = `
   import { findDhcpServers } from '#agent/network/dhcp-discovery.ts'
-  process.stdout.write(JSON.stringify(await findDhcpServers('52:54:00:00:00:07', 2000)))`
+  process.stdout.write(JSON.stringify(await findDhcpServers('52:54:00:00:00:07', 4500)))`
 
-it('findDhcpServers() names every server that offers an address', { timeout: 60_000 }, async () => {
+it('findDhcpServers() names every server that offers an address', {
+  timeout: 120_000,
+}, async () => {
   await using temporary = await createTemporaryFolder()
   await using client = await NetworkNamespace.create()
   await using other = await NetworkNamespace.create()
@@ -40,7 +42,7 @@ it('findDhcpServers() names every server that offers an address', { timeout: 60_
   const command = ['--pdeathsig', 'KILL', ...other.command(['busybox', 'udhcpd', '-f', config])]
   const second = spawn('setpriv', command, { stdio: 'ignore' })
   try {
-    await eventually('both answer', async () => (await ask()).length === 2, 20_000)
+    await eventually('both answer', async () => (await ask()).length === 2, 60_000)
     assert.deepEqual(new Set(await ask()), new Set(['10.79.0.2', '10.79.0.3']))
   } finally {
     second.kill('SIGKILL')
