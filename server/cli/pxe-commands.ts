@@ -1,11 +1,11 @@
 /** `bootwire pxe …`: the way from firmware to this server. */
 
 import { isIPv4 } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import type { Argv } from 'yargs'
 import { ENTRY_SCRIPT_PATH, programPath } from '#server/boot/boot-paths.ts'
 import { defaultServeOptions } from '#server/config.ts'
 import { DHCP_SERVERS, dhcpConfig } from '#server/pxe/dhcp-config.ts'
+import { ownAddresses } from '#server/pxe/own-addresses.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { Cli } from './command.ts'
 import type { Terminal } from './terminal.ts'
@@ -48,7 +48,7 @@ function configCommand(cli: Cli, terminal: Terminal): Cli {
         })
         .example('$0 pxe config kea --address 10.0.0.1', ''),
     (options) => {
-      const address = options.address ?? firstAddress()
+      const address = options.address ?? ownAddresses()[0]
       if (address === undefined || !isIPv4(address)) {
         throw new BootwireError(
           'INVALID_ARGUMENT',
@@ -60,10 +60,4 @@ function configCommand(cli: Cli, terminal: Terminal): Cli {
       terminal.out(dhcpConfig(options.dhcpServer, { address, httpPort, ipxeFolder, ...paths }))
     },
   ) as Cli
-}
-
-function firstAddress(): string | undefined {
-  return Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .find(({ family, internal }) => family === 'IPv4' && !internal)?.address
 }

@@ -4,12 +4,12 @@
  * network card later than its start); what is there is looked at now and then.
  */
 import type { Socket } from 'node:dgram'
-import { networkInterfaces } from 'node:os'
 import type { Log } from '#server/log.ts'
 import { DHCP_SERVER_PORT } from '#shared/dhcp/dhcp-message.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { type PxeClient, programsFor } from './boot-program.ts'
 import type { IpxeFolder } from './ipxe-folder.ts'
+import { ownAddresses } from './own-addresses.ts'
 import { PROXY_DHCP_OPTION, ProxyDhcpService } from './proxy-dhcp-service.ts'
 import { TftpService } from './tftp-service.ts'
 import { bindUdp } from './udp-port.ts'
@@ -114,11 +114,7 @@ export class PxeServices implements AsyncDisposable {
 
   #addresses(): readonly string[] {
     const { addresses } = this.#options
-    const there = Object.values(networkInterfaces())
-      .flatMap((list) => list ?? [])
-      .filter(({ family, internal }) => family === 'IPv4' && !internal)
-      .map(({ address }) => address)
-    return addresses.length === 0 ? there : addresses
+    return addresses.length === 0 ? ownAddresses() : addresses
   }
 
   async #serve(address: string): Promise<void> {
