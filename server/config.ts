@@ -5,6 +5,7 @@ import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseSize } from '#shared/amounts.ts'
 import { BootwireError } from '#shared/errors.ts'
+import { HTTP_PORT_DEFAULT } from './boot/boot-paths.ts'
 import { assertKernelParameters } from './boot/boot-script.ts'
 import { assertHostnamePattern, DEFAULT_HOSTNAME_PATTERN } from './clients/hostname-pattern.ts'
 import { parseUnknownPolicy, type UnknownPolicy } from './clients/unknown-policy.ts'
@@ -78,7 +79,7 @@ export function defaultServeOptions(): ServeOptions {
   return {
     state: defaultStateFolder(),
     address: '0.0.0.0',
-    httpPort: 8080,
+    httpPort: HTTP_PORT_DEFAULT,
     tlsPort: 8443,
     agentImage: BUILT_AGENT_IMAGE,
     unknownClients: 'approve',

@@ -1,6 +1,9 @@
 /** URL paths of the boot files, the same over HTTP (boot script) and over TLS (kexec). */
 import { EXTRA_ARCHIVE, KERNEL_IMAGE, MODULES_ARCHIVE } from './boot-files.ts'
 
+/** Where they are served unless `serve --http-port` says otherwise. */
+export const HTTP_PORT_DEFAULT = 8080
+
 /** What iPXE begins with. */
 export const ENTRY_SCRIPT_PATH = '/boot.ipxe'
 

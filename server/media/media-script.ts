@@ -1,6 +1,7 @@
 /** The script of a bootstrap medium (`ipxe-scripts/media.ipxe`). Pure but for reading the template once. */
 import { readFileSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
+import { HTTP_PORT_DEFAULT } from '#server/boot/boot-paths.ts'
 import { BootwireError } from '#shared/errors.ts'
 
 export interface MediaOptions {
@@ -15,9 +16,6 @@ export interface MediaOptions {
   readonly dns?: string | undefined
   readonly vlan?: number | undefined
 }
-
-/** As `bootwire serve` has it. */
-export const HTTP_PORT_DEFAULT = 8080
 
 const VLAN_MAX = 4094
 
