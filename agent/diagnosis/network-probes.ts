@@ -76,7 +76,10 @@ export async function probeDhcp(facts: NetworkFacts, mac: string): Promise<Probe
   const servers = await findDhcpServers(mac, OFFERS_MS)
   const names = servers.map((server) => server.serverId)
   if (names.length > 1) {
-    return { state: 'note', text: `${address}; two DHCP servers answer: ${names.join(', ')}` }
+    return {
+      state: 'note',
+      text: `${address}; ${names.length} DHCP servers answer: ${names.join(', ')}`,
+    }
   }
   const [name] = names
   return name === undefined

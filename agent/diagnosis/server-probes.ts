@@ -21,7 +21,7 @@ const CLOCK_OFF_MS_MAX = 60_000
 const STREAM_BYTES: number = 512 * KiB
 /** Half a MiB in this time is 0.4 Mb/s: nobody would boot over that. */
 const STREAM_MS = 10_000
-/** Every client has it before it comes here. */
+/** As on the server (server/boot/boot-paths.ts); every client has loaded it once. */
 const STREAM_PATH = '/files/agent.img'
 
 /** The session says hello at once, and again after a pause when it could not. */
@@ -101,7 +101,7 @@ export async function probeStream(
   if (how !== 'done') {
     throw new BootwireError(
       'STREAM_STALLED',
-      `The server sent ${formatBytes(received)} and no more within ${STREAM_MS / 1000} s, expected ${formatBytes(STREAM_BYTES)}`,
+      `The server sent ${formatBytes(received)} and ${how === 'late' ? `no more within ${STREAM_MS / 1000} s` : 'broke off'}, expected ${formatBytes(STREAM_BYTES)}`,
     )
   }
   const mbitPerSecond = (received * 8) / 1000 / (performance.now() - startedMs)
