@@ -3,22 +3,20 @@
  * One boot, started by QEMU itself: the agent has to find its way alone.
  */
 import assert from 'node:assert/strict'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
-import { BootSite, diskError, logIn } from '#test/support/boot-site.ts'
-import { LAN_HOST_ADDRESS, Lan } from '#test/support/lan.ts'
-import { NetworkNamespace } from '#test/support/network-namespace.ts'
+import { type BootSite, diskError, logIn } from '#test/support/boot-site.ts'
+import { directBoot, kernelIdOf } from '#test/support/direct-boot.ts'
+import { LAN_HOST_ADDRESS } from '#test/support/lan.ts'
+import { LanSite } from '#test/support/lan-site.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
-import { ensureExt4Image } from '#test/support/vdisk-image.ts'
 import {
   BOOT_TIMEOUT_MS,
   type LanPort,
   type VirtualMachine,
 } from '#test/support/virtual-machine.ts'
 
-const LEASE_SECONDS = 3600
 const MAC = '52:54:00:cc:00:01'
 /** A round of all probes, the longest of which gives up after ten seconds, and the pause before it. */
 const ROUND_MS = 60_000
@@ -27,45 +25,32 @@ const LINKS = 'link DHCP gateway DNS server TLS clock identity assignment stream
 describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
   const opened = new AsyncDisposableStack()
   let temporary: TemporaryFolder
-  let host: NetworkNamespace
-  let lan: Lan
+  let network: LanSite
   let site: BootSite
   let port: LanPort
-  let vdiskKernel: { readonly path: string; readonly initrd: string; readonly kernelId: string }
+  let kernelId: string
+  let kernel: { readonly path: string; readonly initrd: string }
 
   before(async () => {
     temporary = opened.use(await createTemporaryFolder())
-    host = opened.use(await NetworkNamespace.create())
-    lan = opened.use(await Lan.create(host))
-    await lan.startDhcp(undefined, LEASE_SECONDS, `dns ${LAN_HOST_ADDRESS}`)
-    site = opened.use(await BootSite.startIn(host, '--address', LAN_HOST_ADDRESS))
+    network = opened.use(await LanSite.start([], [`dns ${LAN_HOST_ADDRESS}`]))
+    site = network.site
+    port = network.port
     await startDns()
-    await site.importImage(await ensureExt4Image(site.rootfs), 'lab')
-    const [kernelId = ''] = await readdir(join(site.stateFolder, 'boot', 'kernel'))
-    vdiskKernel = await bootFilesOf(kernelId)
-    port = await lan.port()
+    kernelId = await kernelIdOf(site, 'lab')
+    kernel = await directBoot(site, join(temporary.path, 'initrd.img'), kernelId)
   })
   after(async () => await opened.disposeAsync())
 
-  /** As a boot loader on a local disk would load it. */
-  const bootFilesOf = async (kernelId: string) => {
-    const folder = join(site.stateFolder, 'boot', 'kernel', kernelId)
-    const archives = ['modules.img', 'extra.img'].map((name) => join(folder, name))
-    const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
-    const parts = await Promise.all([agent, ...archives].map(async (file) => await readFile(file)))
-    const initrd = join(temporary.path, 'initrd.img')
-    await writeFile(initrd, Buffer.concat(parts))
-    return { path: join(folder, 'vmlinuz'), initrd, kernelId }
-  }
   const startDns = async () => {
-    await host.runScript(
+    await network.host.runScript(
       `dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --listen-address="$1" \
         --address=/boot.example/"$1" --pid-file="$2"`,
       [LAN_HOST_ADDRESS, join(temporary.path, 'dns.pid')],
     )
   }
   const stopDns = async () => {
-    await host.runScript('kill "$(cat "$1")"', [join(temporary.path, 'dns.pid')])
+    await network.host.runScript('kill "$(cat "$1")"', [join(temporary.path, 'dns.pid')])
   }
 
   const admin = async (...command: string[]) => {
@@ -74,7 +59,6 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
   }
 
   const powerOn = (name: string, parameters: string, pin = site.server.pin): VirtualMachine => {
-    const { kernelId, ...kernel } = vdiskKernel
     const servers = [{ host: 'boot.example', port: site.server.tlsPort }]
     const own = renderBootParameters({ servers, pin, kernelId })
     const cmdline = `rootfstype=ramfs systemd.swap=0 console=tty0 console=ttyS0,115200 quiet ${own} ${parameters}`
@@ -132,21 +116,22 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
     await untilWell(machine)
 
     // Full packets are lost. The server's are cut here, not by its card.
-    await host.runScript('ip link set dev bwlan0 gso_max_segs 1')
-    await lan.runScript('ip link set host mtu 1400')
+    await network.host.runScript('ip link set dev bwlan0 gso_max_segs 1')
+    await network.lan.runScript('ip link set host mtu 1400')
     try {
       await untilBroken(machine, 'TLS', /boot\.example:\d+ takes connections, and does not answer/)
     } finally {
-      await lan.runScript('ip link set host mtu 1500')
+      await network.lan.runScript('ip link set host mtu 1500')
     }
     await untilWell(machine)
 
     // Slower than anybody would boot.
-    await lan.runScript('tc qdisc add dev "$1" root tbf rate 200kbit burst 5kb latency 3s', [
-      port.tap,
-    ])
+    await network.lan.runScript(
+      'tc qdisc add dev "$1" root tbf rate 200kbit burst 5kb latency 3s',
+      [port.tap],
+    )
     await untilBroken(machine, 'stream', /The server sent [^]*? and no more within/)
-    await lan.runScript('tc qdisc del dev "$1" root', [port.tap])
+    await network.lan.runScript('tc qdisc del dev "$1" root', [port.tap])
     await untilWell(machine)
 
     machine.console.send('c')
@@ -157,7 +142,6 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
 
   it('names the gateway, a wrong clock, another server’s key, and goes on when the boot does', async () => {
     const gone = 'ip=10.79.0.60::10.79.0.200:255.255.255.0:::none:10.79.0.1'
-    const { kernelId, ...kernel } = vdiskKernel
     const servers = [{ host: LAN_HOST_ADDRESS, port: site.server.tlsPort }]
     const own = renderBootParameters({ servers, pin: site.server.pin, kernelId })
     const cmdline = `rootfstype=ramfs systemd.swap=0 console=ttyS0,115200 quiet ${own} bootwire.check ${gone}`

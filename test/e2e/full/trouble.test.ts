@@ -3,28 +3,26 @@
  * broken.
  */
 import assert from 'node:assert/strict'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import type { VDiskView } from '#server/admin/admin-api.ts'
 import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
 import { BootSite, logIn } from '#test/support/boot-site.ts'
+import { directBoot, kernelIdOf } from '#test/support/direct-boot.ts'
 import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
-import { LAN_HOST_ADDRESS, Lan } from '#test/support/lan.ts'
+import { LAN_HOST_ADDRESS } from '#test/support/lan.ts'
+import { LanSite } from '#test/support/lan-site.ts'
 import { NetworkNamespace } from '#test/support/network-namespace.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
-import { ensureExt4Image, ensureMbrBtrfsImage } from '#test/support/vdisk-image.ts'
+import { ensureMbrBtrfsImage } from '#test/support/vdisk-image.ts'
 import { BOOT_TIMEOUT_MS, type LanPort } from '#test/support/virtual-machine.ts'
 
-const LEASE_SECONDS = 3600
 const AGENT = /bootwire: agent /
 const timeoutMs = BOOT_TIMEOUT_MS
 
 describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   const opened = new AsyncDisposableStack()
   let temporary: TemporaryFolder
-  let lan: Lan
-  let server: NetworkNamespace
+  let network: LanSite
   let site: BootSite
   let port: LanPort
   let ipxeFolder: string
@@ -33,25 +31,10 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   before(async () => {
     temporary = opened.use(await createTemporaryFolder())
     ipxeFolder = await ensureIpxePrograms()
-    const host = opened.use(await NetworkNamespace.create())
-    server = host
-    lan = opened.use(await Lan.create(host))
-    await lan.startDhcp(undefined, LEASE_SECONDS)
-    site = opened.use(
-      await BootSite.startIn(
-        host,
-        '--address',
-        LAN_HOST_ADDRESS,
-        '--proxy-dhcp',
-        '--tftp',
-        '--ipxe-folder',
-        ipxeFolder,
-        '--unknown-clients',
-        'vdisk:lab',
-      ),
-    )
-    await site.importImage(await ensureExt4Image(site.rootfs), 'lab')
-    port = await lan.port()
+    const own = ['--unknown-clients', 'vdisk:lab', '--ipxe-folder', ipxeFolder]
+    network = opened.use(await LanSite.start(['--proxy-dhcp', '--tftp', ...own]))
+    site = network.site
+    port = network.port
   })
   after(async () => await opened.disposeAsync())
 
@@ -85,9 +68,10 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
 
   it('a server that goes away in the middle of a download', async () => {
     // 45 MB take a while then.
-    await lan.runScript('tc qdisc add dev "$1" root tbf rate 60mbit burst 64kb latency 50ms', [
-      port.tap,
-    ])
+    await network.lan.runScript(
+      'tc qdisc add dev "$1" root tbf rate 60mbit burst 64kb latency 50ms',
+      [port.tap],
+    )
     await using machine = site.powerOn({ name: 'trouble-download', mac: '52:54:00:dd:00:02', port })
     await machine.console.expect(/\/files\/agent\.img\.\.\. +[1-9]/, { timeoutMs })
     await site.withoutServer(async () => {
@@ -98,13 +82,13 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
         },
       )
     }, 'SIGKILL')
-    await lan.runScript('tc qdisc del dev "$1" root', [port.tap])
+    await network.lan.runScript('tc qdisc del dev "$1" root', [port.tap])
     await machine.console.expect(AGENT, { timeoutMs })
   })
 
   it('two boot servers, of which one has nothing to give', async () => {
     await using other = await NetworkNamespace.create()
-    await lan.plugIn(other, '10.79.0.3')
+    await network.lan.plugIn(other, '10.79.0.3')
     await using _ = await BootSite.startIn(
       other,
       '--address',
@@ -127,14 +111,12 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   })
 
   it('a way that lets only packets of 1400 bytes through, with a DHCP server that says so', async () => {
-    await lan.stopDhcp()
-    await lan.startDhcp(undefined, LEASE_SECONDS, 'mtu 1400')
+    await network.restartDhcp('mtu 1400')
     await narrow()
     await using machine = site.powerOn({ name: 'trouble-mtu', mac: '52:54:00:dd:00:04', port })
     const { shell } = await logIn(machine)
     assert.match(await shell.read('ip link show'), /bootwire.* mtu 1400/)
-    await lan.stopDhcp()
-    await lan.startDhcp(undefined, LEASE_SECONDS)
+    await network.restartDhcp()
   })
 
   it('the same, and nobody says so: the download breaks off by name, unless the server probes', async () => {
@@ -147,36 +129,26 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
         { timeoutMs },
       )
     }
-    await server.runScript('sysctl -q -w net.ipv4.tcp_mtu_probing=1')
+    await network.host.runScript('sysctl -q -w net.ipv4.tcp_mtu_probing=1')
     const mac = '52:54:00:dd:00:08'
     await using machine = site.powerOn({ name: 'trouble-mtu-probed', mac, port })
     await machine.console.expect(AGENT, { timeoutMs })
-    await lan.runScript('ip link set "$1" mtu 1500', [port.tap])
+    await network.lan.runScript('ip link set "$1" mtu 1500', [port.tap])
   })
 
   it('kernel and drivers of different versions', async () => {
-    const before = await kernelIds()
     await site.importImage(await ensureMbrBtrfsImage(site.rootfs), 'full')
-    const [full = ''] = (await kernelIds()).filter((id) => !before.includes(id))
-    const [cloud = ''] = before
-    const folder = (id: string) => join(site.stateFolder, 'boot/kernel', id)
-    const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
-    const parts = [agent, join(folder(full), 'modules.img')]
-    const initrd = path('mixed.img')
-    await writeFile(
-      initrd,
-      Buffer.concat(await Promise.all(parts.map(async (it) => await readFile(it)))),
-    )
+    const [kernelId, full] = [await kernelIdOf(site, 'lab'), await kernelIdOf(site, 'full')]
+    const kernel = await directBoot(site, path('mixed.img'), kernelId, full)
     const servers = [{ host: LAN_HOST_ADDRESS, port: site.server.tlsPort }]
-    const own = renderBootParameters({ servers, pin: site.server.pin, kernelId: cloud })
+    const own = renderBootParameters({ servers, pin: site.server.pin, kernelId })
     await using machine = site.powerOn({
       name: 'trouble-drivers',
       mac: '52:54:00:dd:00:06',
       bootsBy: 'nothing',
       port,
       kernel: {
-        path: join(folder(cloud), 'vmlinuz'),
-        initrd,
+        ...kernel,
         cmdline: `rootfstype=ramfs console=ttyS0,115200 quiet ${own}`,
       },
     })
@@ -191,22 +163,12 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   /** The port lets no packets through that are larger. */
   const narrow = async () => {
     // Made as large as they travel, or else the port would not see how large they are.
-    await server.runScript('ip link set dev bwlan0 gso_max_segs 1')
-    await lan.runScript('ip link set "$1" mtu 1400', [port.tap])
+    await network.host.runScript('ip link set dev bwlan0 gso_max_segs 1')
+    await network.lan.runScript('ip link set "$1" mtu 1400', [port.tap])
   }
-  const kernelIds = async () => await readdir(join(site.stateFolder, 'boot/kernel'))
-
   it('break= stops where it says, on every console, and goes on', async () => {
-    const { versions } = await site.server.json<VDiskView>('vdisk', 'show', 'lab')
-    const kernelId = versions[0]?.kernel?.id ?? ''
-    const folder = join(site.stateFolder, 'boot/kernel', kernelId)
-    const agent = join(import.meta.dirname, '../../../.cache/initramfs/agent.img')
-    const files = [agent, join(folder, 'modules.img'), join(folder, 'extra.img')]
-    const initrd = path('break.img')
-    await writeFile(
-      initrd,
-      Buffer.concat(await Promise.all(files.map(async (it) => await readFile(it)))),
-    )
+    const kernelId = await kernelIdOf(site, 'lab')
+    const kernel = await directBoot(site, path('break.img'), kernelId)
     const servers = [{ host: LAN_HOST_ADDRESS, port: site.server.tlsPort }]
     const own = renderBootParameters({ servers, pin: site.server.pin, kernelId })
     await using machine = site.powerOn({
@@ -215,8 +177,7 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
       bootsBy: 'nothing',
       port,
       kernel: {
-        path: join(folder, 'vmlinuz'),
-        initrd,
+        ...kernel,
         cmdline: `rootfstype=ramfs systemd.swap=0 console=tty0 console=ttyS0,115200 quiet ip=dhcp break=premount,mount ${own}`,
       },
     })

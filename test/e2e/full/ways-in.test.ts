@@ -6,42 +6,33 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { BootSite, diskError, logIn, type MachineOptions } from '#test/support/boot-site.ts'
+import { type BootSite, diskError, logIn, type MachineOptions } from '#test/support/boot-site.ts'
 import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
-import { LAN_HOST_ADDRESS, Lan } from '#test/support/lan.ts'
-import { NetworkNamespace } from '#test/support/network-namespace.ts'
+import { LAN_HOST_ADDRESS } from '#test/support/lan.ts'
+import { LanSite } from '#test/support/lan-site.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
-import { ensureExt4Image } from '#test/support/vdisk-image.ts'
-import { BOOT_TIMEOUT_MS, type LanPort } from '#test/support/virtual-machine.ts'
-
-const LEASE_SECONDS = 3600
-const OPTIONS = ['--address', LAN_HOST_ADDRESS, '--proxy-dhcp', '--tftp']
+import { BOOT_TIMEOUT_MS } from '#test/support/virtual-machine.ts'
 
 describe('ways in', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   const opened = new AsyncDisposableStack()
   let temporary: TemporaryFolder
-  let host: NetworkNamespace
-  let lan: Lan
+  let network: LanSite
   let site: BootSite
-  let port: LanPort
   let ipxeFolder: string
   const path = (name: string) => join(temporary.path, name)
 
   before(async () => {
     temporary = opened.use(await createTemporaryFolder())
     ipxeFolder = await ensureIpxePrograms()
-    host = opened.use(await NetworkNamespace.create())
-    lan = opened.use(await Lan.create(host))
-    await lan.startDhcp(undefined, LEASE_SECONDS)
     const own = ['--unknown-clients', 'vdisk:lab', '--ipxe-folder', ipxeFolder]
-    site = opened.use(await BootSite.startIn(host, ...OPTIONS, ...own))
-    await site.importImage(await ensureExt4Image(site.rootfs), 'lab')
-    port = await lan.port()
+    network = opened.use(await LanSite.start(['--proxy-dhcp', '--tftp', ...own]))
+    site = network.site
   })
   after(async () => await opened.disposeAsync())
 
   /** Boots to the login, looks at the system's own view of its network, and cuts the power. */
   const bootToLogin = async (options: Omit<MachineOptions, 'port'>) => {
+    const { lan, port } = network
     const before = lan.bytesOf(port)
     await using machine = site.powerOn({ ...options, port })
     const agent = await machine.console.expect(/bootwire: agent /, { timeoutMs: BOOT_TIMEOUT_MS })
@@ -135,7 +126,7 @@ describe('ways in', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
       mac: '52:54:00:aa:00:07',
       bootsBy: 'nothing',
       medium,
-      port,
+      port: network.port,
     })
     const { console } = machine
     const timeoutMs = BOOT_TIMEOUT_MS
@@ -147,11 +138,36 @@ describe('ways in', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
   })
 
   it('a stick that is told nothing finds the server by the DHCP option', async () => {
-    await lan.stopDhcp()
     // udhcpd knows no names for private options; in hex it sends any.
-    await lan.startDhcp(undefined, LEASE_SECONDS, `0xe0 ${Buffer.from(at()).toString('hex')}`)
+    await network.restartDhcp(`0xe0 ${Buffer.from(at()).toString('hex')}`)
     const medium = { path: await media('usb', 'bare.img'), kind: 'usb' as const }
     const mac = '52:54:00:aa:00:08'
     await bootToLogin({ name: 'way-usb-found', mac, bootsBy: 'nothing', medium })
+  })
+
+  it('the menu of iPXE opens on its key and leads to the technician’s screen', async () => {
+    const mac = '52:54:00:aa:00:09'
+    await using machine = site.powerOn({ name: 'way-menu', mac, port: network.port })
+    const { console } = machine
+    const timeoutMs = BOOT_TIMEOUT_MS
+    await console.expect(/press M for a menu/, { timeoutMs })
+    console.send('m')
+    await console.expect(/Start from the local disk/, { timeoutMs })
+    console.send('\x1b[B\r')
+    await console.expect(/The way to the server[^]*Every link works/, { timeoutMs })
+    console.send('c')
+    await logIn(machine)
+  })
+
+  it('the technician’s screen comes up on its key while the machine boots', async () => {
+    const mac = '52:54:00:aa:00:0a'
+    await using machine = site.powerOn({ name: 'way-hot-key', mac, port: network.port })
+    const { console } = machine
+    const timeoutMs = BOOT_TIMEOUT_MS
+    await console.expect(/bootwire: eth0 has/, { timeoutMs })
+    console.send('t')
+    await console.expect(/The way to the server[^]*Every link works/, { timeoutMs })
+    console.send('c')
+    await logIn(machine)
   })
 })
