@@ -37,6 +37,9 @@ export interface ProxyAnswer {
 /** PXE_DISCOVERY_CONTROL (tag 6) with bit 3: load the file that is named, ask nobody. */
 const TAKE_THE_FILE = Buffer.of(6, 1, 8, 255)
 
+/** No address. */
+const NOBODY = '0.0.0.0'
+
 /** DHCPINFORM: on port 4011 of some. */
 const INFORM = 8
 
@@ -63,11 +66,11 @@ export function bootServerAck(
 }
 
 /** Where the offer goes: the client has no address yet, so to everybody, or through the relay. */
-export function offerDestination({ relayAddress = '0.0.0.0' }: DhcpMessage): {
+export function offerDestination({ relayAddress = NOBODY }: DhcpMessage): {
   readonly address: string
   readonly port: number
 } {
-  return relayAddress === '0.0.0.0'
+  return relayAddress === NOBODY
     ? { address: '255.255.255.255', port: DHCP_CLIENT_PORT }
     : { address: relayAddress, port: DHCP_SERVER_PORT }
 }
@@ -96,13 +99,13 @@ function answer(
       hardwareType: message.hardwareType ?? 1,
       transactionId: message.transactionId,
       flags: type === DHCP_TYPE.offer ? DHCP_BROADCAST : (message.flags ?? 0),
-      clientAddress: type === DHCP_TYPE.ack ? message.clientAddress : undefined,
+      clientAddress: type === DHCP_TYPE.ack ? (message.clientAddress ?? NOBODY) : NOBODY,
       nextServer: serverAddress,
-      relayAddress: message.relayAddress,
+      relayAddress: message.relayAddress ?? NOBODY,
       hardwareAddress: message.hardwareAddress,
       serverName: serverAddress,
       bootFile,
       options,
-    } as DhcpMessage,
+    },
   }
 }
