@@ -75,7 +75,9 @@ export class BootMenu implements AsyncDisposable {
     if (step === undefined) return false
     const before = this.#state
     this.#take(step)
-    return 'chosen' in step || !isSameView(before, step.state)
+    if ('chosen' in step) return true
+    // A letter stops the countdown as every key does, and is somebody else's.
+    return !isLetter(key) && !isSameView(before, step.state)
   }
 
   #take(step: MenuStep): void {
@@ -90,6 +92,10 @@ export class BootMenu implements AsyncDisposable {
   #frame() {
     return menuFrame(this.#state, this.#options)
   }
+}
+
+function isLetter(key: Key): boolean {
+  return key.kind === 'character' && /[A-Za-z]/.test(key.character)
 }
 
 function isSameView(one: MenuState, other: MenuState): boolean {

@@ -51,6 +51,13 @@ describe('BootMenu', () => {
     assert.equal(await menu.choice(forEver), 'full')
   })
 
+  it('lets a letter stop the countdown and go on to whom it is for', async (t) => {
+    const { screen } = await openMenu(t)
+    assert.match(screen.text, /Starts full in 3 s/)
+    assert.equal(screen.press({ character: 't' }), false)
+    assert.match(screen.text, /Waiting for your choice/)
+  })
+
   it('says of a key whether it did something, so that others draw the screen again', async (t) => {
     const { screen } = await openMenu(t)
     assert.equal(screen.press('unknown'), false)
