@@ -60,7 +60,7 @@ export const ERROR_KINDS = {
   ),
   BOOT_PROGRAM_TOO_OLD: kind(
     'BW-E113',
-    'Name a folder with a newer iPXE with --ipxe-folder: the package ipxe of Debian 13 or Ubuntu 22.04 will do, unpacked with "dpkg -x"',
+    'Name a folder with a newer iPXE with --ipxe-folder: the package ipxe of Debian 13 will do, unpacked with "dpkg -x"',
   ),
   // 2xx: images and vDisks
   IMAGE_MISSING: kind(
