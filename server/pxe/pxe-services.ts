@@ -98,6 +98,9 @@ export class PxeServices implements AsyncDisposable {
       })
     }
     await this.#look()
+    if (this.#byAddress.size === 0) {
+      this.#options.log.warn('this machine has no IPv4 address yet: PXE is served once it has one')
+    }
   }
 
   async #look(): Promise<void> {
