@@ -4,7 +4,8 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { TftpTransfer, type TransferStep } from '#server/pxe/tftp-transfer.ts'
 
-const STEPS_MAX = 20_000
+/** Of 3,600 transfers the longest took 58,000: blocks of 8 bytes in windows of 64, with 30 % of everything. */
+const STEPS_MAX = 1_000_000
 
 /** RFC 1350, 2347 and 7440 from the client's side: in order, or the last one in order once more. */
 class ModelClient {
