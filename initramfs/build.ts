@@ -71,6 +71,7 @@ const FOLDERS = ['usr/bin', 'proc', 'sys', 'dev', 'run', 'etc', 'tmp', 'newroot'
 const PACKAGES: Readonly<Record<string, string>> = {
   busybox: 'busybox-static',
   cpio: 'cpio',
+  dmsetup: 'dmsetup',
   gcc: 'gcc libc6-dev',
   strip: 'binutils',
   tc: 'iproute2',
@@ -106,14 +107,14 @@ async function checkPrograms(): Promise<void> {
   throw new Error(`Cannot build the initramfs: apt install ${missing.join(' ')}`)
 }
 
-/** Node, tc, what these link, and busybox. Returns the archive, which is kept under what is in it. */
+/** Node, tc, dmsetup, what these link, and busybox. Returns the archive, which is kept under what is in it. */
 async function ensureBase(tree: string): Promise<string> {
   const node = await nodeProgram()
   const busybox = await programPath('busybox')
-  const tc = await programPath('tc')
-  const libraries = await librariesOf(node, tc)
+  const tools = [await programPath('tc'), await programPath('dmsetup')]
+  const libraries = await librariesOf(node, ...tools)
   const hash = createHash('sha256').update(LEVEL_KEPT)
-  for (const file of [node, busybox, tc, ...libraries])
+  for (const file of [node, busybox, ...tools, ...libraries])
     hash.update(file).update(await readFile(file))
   const archive = join(OUTPUT_FOLDER, `base-${hash.digest('hex').slice(0, 16)}.img`)
   if (await exists(archive)) return archive
@@ -121,7 +122,7 @@ async function ensureBase(tree: string): Promise<string> {
   for (const [name, target] of Object.entries(LINKS)) await symlink(target, join(tree, name))
   await run('strip', ['-o', join(tree, 'usr/bin/node'), node])
   await copyFile(busybox, join(tree, 'usr/bin/busybox'))
-  await copyFile(tc, join(tree, 'usr/bin/tc'))
+  for (const tool of tools) await copyFile(tool, join(tree, 'usr/bin', basename(tool)))
   for (const library of libraries)
     await copyTo(library, join(tree, library.replace(/^\/(usr\/)?/, 'usr/')))
   await pack(tree, LEVEL_KEPT, archive)
@@ -177,7 +178,7 @@ async function nodeProgram(): Promise<string> {
 }
 
 async function programPath(name: string): Promise<string> {
-  // tc is in a folder that only root's PATH has.
+  // tc and dmsetup are in a folder that only root's PATH has.
   const script = 'PATH="$PATH:/usr/sbin"; readlink -f "$(command -v "$1")"'
   const { stdout } = await run('sh', ['-c', script, 'sh', name])
   return stdout.trim()

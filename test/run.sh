@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 # Other file systems, clients of our NBD server, checks of shell, firmware of UEFI machines.
 TEST_PACKAGES='xfsprogs btrfs-progs dosfstools nbdkit libnbd-bin qemu-utils fio shellcheck shfmt ovmf swtpm openssh-client
-    curl ipxe dnsmasq-base xorriso mtools isolinux syslinux syslinux-common'
+    curl ipxe dnsmasq-base xorriso mtools isolinux syslinux syslinux-common lvm2'
 # A real kernel for the supervisor: 40 MB that only the long tests need.
 [ "${1:-}" != full ] || TEST_PACKAGES="$TEST_PACKAGES user-mode-linux"
 

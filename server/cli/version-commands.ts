@@ -2,7 +2,7 @@
 import type { PromotionView, VersionView } from '#server/admin/admin-api.ts'
 import { parseVersionSelector } from '#server/vdisks/version-selector.ts'
 import { formatBytes } from '#shared/units.ts'
-import type { RootLocation } from '#shared/wire/messages.ts'
+import type { FileSystemLocation, RootLocation } from '#shared/wire/messages.ts'
 import { adminClient, answer, type Cli, itemPath, UsageError, withJson } from './command.ts'
 import { formatTable, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
@@ -104,8 +104,13 @@ export function formatPromotion({ version, before }: PromotionView): string {
   return `The next boots get ${vdisk}@${number}${instead}; running clients keep what they have\n`
 }
 
-/** `partition 2, btrfs, subvol=@` */
-export function formatRoot({ partition, fsType, options }: RootLocation): string {
-  const place = partition === 0 ? 'whole vDisk' : `partition ${partition}`
+/** `partition 2, btrfs, subvol=@; /usr on volume vg-usr, ext4` */
+export function formatRoot({ usr, ...root }: RootLocation): string {
+  return formatPlace(root) + (usr === undefined ? '' : `; /usr on ${formatPlace(usr)}`)
+}
+
+function formatPlace({ partition, volume, fsType, options }: FileSystemLocation): string {
+  const whole = partition === 0 ? 'whole vDisk' : `partition ${partition}`
+  const place = volume === undefined ? whole : `volume ${volume.name}`
   return [place, fsType, options].filter((part) => part !== '').join(', ')
 }

@@ -56,6 +56,9 @@ const DISKS = words(`
 /** What the agent's own network on the system's card is made of (initramfs/agent-network.sh). */
 const AGENT_NETWORK = ['veth', 'sch_ingress', 'cls_u32', 'act_mirred']
 
+/** What puts logical volumes together. */
+export const DEVICE_MAPPER_MODULE = 'dm_mod'
+
 /** A network that is reached over a tagged port (`vlan=`). */
 const VLAN_MODULE = '8021q'
 
@@ -69,6 +72,7 @@ export const BASE_MODULES: readonly string[] = [
   ...FILE_SYSTEMS,
   ...KEYBOARDS,
   ...DISKS,
+  DEVICE_MAPPER_MODULE,
 ]
 export const BASE_FOLDERS: readonly string[] = PHY_FOLDERS
 

@@ -1,9 +1,9 @@
-/** Which file system a partition holds, and whether all of it is there. */
+/** Which file system a part of an image holds, and whether all of it is there. */
 
 import { runTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { KiB } from '#shared/units.ts'
-import type { Partition } from './partition-table.ts'
+import { type ImagePart, nameOfPart } from './image-part.ts'
 import { openSource, type SourceImage } from './source-image.ts'
 
 /** What `blkid` found; a type such as ext4 or crypto_LUKS, or a partition table. */
@@ -15,7 +15,7 @@ export interface Signature {
 }
 
 export interface FileSystem {
-  readonly partition: Partition
+  readonly part: ImagePart
   /** As blkid and `mount -t` call it. */
   readonly type: string
   /** As fstab names it; absent when it has none. */
@@ -29,12 +29,14 @@ const AMBIVALENT = 8
 
 export async function probe(
   image: SourceImage,
-  { offsetBytes, sizeBytes }: Partition,
+  { offsetBytes, sizeBytes, volume }: ImagePart,
   signal: AbortSignal,
 ): Promise<Signature> {
+  // Its beginning says what it is.
+  const length = volume?.pieces[0]?.sizeBytes ?? sizeBytes
   const { status, stdout } = await runTool(
     'blkid',
-    ['-p', '-O', String(offsetBytes), '-S', String(sizeBytes), '-o', 'export', image.path],
+    ['-p', '-O', String(offsetBytes), '-S', String(length), '-o', 'export', image.path],
     { signal, answers: [NOTHING_FOUND, AMBIVALENT] },
   )
   if (status !== 0) return {}
@@ -47,12 +49,12 @@ export async function probe(
 }
 
 export function fileSystemOf(
-  partition: Partition,
+  part: ImagePart,
   { type, uuid, label }: Signature,
 ): FileSystem | undefined {
   if (type === undefined) return undefined
   return {
-    partition,
+    part,
     type,
     ...(uuid !== undefined && { uuid }),
     ...(label !== undefined && { label }),
@@ -97,17 +99,17 @@ const SUPERBLOCKS: Readonly<Record<string, Superblock>> = {
 const SUPERBLOCK_BYTES = 1024
 
 /** @throws {BootwireError} IMAGE_TRUNCATED when the file system is larger than where it lies */
-export async function assertComplete(image: SourceImage, { partition, type }: FileSystem) {
+export async function assertComplete(image: SourceImage, { part, type }: FileSystem) {
   const superblock = SUPERBLOCKS[type]
   if (superblock === undefined) return
   await using file = await openSource(image)
   const block = Buffer.alloc(SUPERBLOCK_BYTES)
-  await file.read(block, 0, block.length, partition.offsetBytes + superblock.offsetBytes)
+  await file.read(block, 0, block.length, part.offsetBytes + superblock.offsetBytes)
   const sizeBytes = superblock.sizeOf(block)
-  if (sizeBytes <= partition.sizeBytes) return
-  const where = partition.number === 0 ? 'the image' : `partition ${partition.number}`
+  if (sizeBytes <= part.sizeBytes) return
+  const where = part.partition === 0 && part.volume === undefined ? 'the image' : nameOfPart(part)
   throw new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot use "${image.name}": its ${type} file system has ${sizeBytes} bytes, ${where} only ${partition.sizeBytes}`,
+    `Cannot use "${image.name}": its ${type} file system has ${sizeBytes} bytes, ${where} only ${part.sizeBytes}`,
   )
 }

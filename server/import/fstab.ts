@@ -32,19 +32,24 @@ export function parseFstab(text: string): FstabEntry[] {
   })
 }
 
+/** What every system mounts before its first process where it lies apart: the initramfs has to. */
+export const USR_FOLDER = '/usr'
+
 /** Returns undefined for what is not on the image, or is named as only its machine knows it (`/dev/sda2`). */
 export function fileSystemNamed(
   device: string,
   fileSystems: readonly FileSystem[],
 ): FileSystem | undefined {
+  const volume = fileSystems.find(({ part }) => part.volume?.devices.includes(device))
+  if (volume !== undefined) return volume
   const [, tag, value] =
     /^(UUID|LABEL|PARTUUID)=["']?([^"']+)["']?$/.exec(device) ??
     /^\/dev\/disk\/by-(uuid|label|partuuid)\/(.+)$/.exec(device) ??
     []
   if (tag === undefined || value === undefined) return undefined
   return fileSystems.find((fileSystem) => {
-    const { uuid, label, partition } = fileSystem
-    const names = { UUID: uuid, LABEL: label, PARTUUID: partition.uuid }
+    const { uuid, label, part } = fileSystem
+    const names = { UUID: uuid, LABEL: label, PARTUUID: part.uuid }
     return names[tag.toUpperCase() as keyof typeof names]?.toLowerCase() === value.toLowerCase()
   })
 }

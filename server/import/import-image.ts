@@ -10,12 +10,14 @@ import type { KernelRecord } from '#server/state/records.ts'
 import type { ChunkStore, CommittedVersion } from '#server/store/chunk-store.ts'
 import { BootwireError } from '#shared/errors.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
+import { DEVICE_MAPPER_MODULE } from './boot-drivers.ts'
+import { ImageContent } from './image-content.ts'
 import type { ImageTree } from './image-tree.ts'
 import { buildKernelFiles } from './kernel-files.ts'
 import { findKernel } from './kernel-search.ts'
 import { LINT_STAGE, lintRoot } from './lint-image.ts'
-import { isReadable, MountedImage } from './mounted-image.ts'
-import { type FoundRoot, findRoot, type ImageContent, inspectContent } from './root-search.ts'
+import { isReadable } from './mounted-image.ts'
+import { type FoundRoot, findRoot } from './root-search.ts'
 import {
   dataBytesOf,
   type ImageSource,
@@ -72,10 +74,11 @@ export async function importImage(
   await using opened = new AsyncDisposableStack()
   const report = (stage: string, doneBytes = 0, totalBytes = 0) =>
     onProgress({ stage, doneBytes, totalBytes })
-  const image = await openImage(request, { spool: deps.spool, report, signal }, opened)
+  const sourceDeps = { spool: deps.spool, report, signal }
+  const image = await openImage(request, sourceDeps, opened)
   report('looking what is on the image')
-  const content = await inspectContent(image, signal)
-  const root = await findRoot(content, request.rootPartition, { ...deps, signal })
+  const content = opened.use(await ImageContent.inspect(image, sourceDeps))
+  const root = await findRoot(content, request.rootPartition, deps.log)
   await using mounted = root.mounted
   report('taking out kernel and drivers')
   const kernel = await takeKernel(content, root, deps, { warnings, signal })
@@ -125,8 +128,8 @@ async function takeKernel(
   const kernel = await findKernel(
     {
       root: root.mounted.tree,
-      openOthers: () => mountOthers(content, root, { stack, log, signal }),
-      fsType: root.location.fsType,
+      openOthers: () => mountOthers(content, root, { stack, log }),
+      drivers: driversOf(root.location),
     },
     warnings,
   )
@@ -143,24 +146,30 @@ async function takeKernel(
   return { id, release: kernel.release }
 }
 
+/** What the kernel needs to mount the system. */
+function driversOf({ usr, ...root }: RootLocation): string[] {
+  const all = usr === undefined ? [root] : [root, usr]
+  const types = all.map(({ fsType }) => fsType)
+  const mapper = all.some(({ volume }) => volume !== undefined) ? [DEVICE_MAPPER_MODULE] : []
+  return [...new Set([...types, ...mapper])]
+}
+
 /** Mounts the other file systems, one of which may be the system's /boot. */
 async function mountOthers(
-  { image, fileSystems }: ImageContent,
-  { location }: FoundRoot,
+  content: ImageContent,
+  { mountedParts }: FoundRoot,
   parts: {
     readonly stack: AsyncDisposableStack
     readonly log: Log
-    readonly signal: AbortSignal
   },
 ): Promise<ImageTree[]> {
-  const others = fileSystems.filter(
-    ({ partition, type }) => partition.number !== location.partition && isReadable(type),
+  const others = content.fileSystems.filter(
+    ({ part, type }) => !mountedParts.has(part) && isReadable(type),
   )
   const trees: ImageTree[] = []
   for (const fileSystem of others) {
     try {
-      const request = { image, fileSystem, options: '' }
-      trees.push(parts.stack.use(await MountedImage.mount(request, parts.signal)).tree)
+      trees.push(parts.stack.use(await content.mount({ fileSystem, options: '' })).tree)
     } catch (error) {
       if (!(error instanceof BootwireError) || error.code !== 'FILESYSTEM_UNREADABLE') throw error
       parts.log.debug({ err: error }, 'not looked into')

@@ -20,8 +20,8 @@ export interface KernelSearch {
   readonly root: ImageTree
   /** Opens the other file systems, one of which may be the system's /boot; asked only when needed. */
   readonly openOthers: () => Promise<readonly ImageTree[]>
-  /** The root's type, for which the kernel needs a driver. */
-  readonly fsType: string
+  /** Modules without which the system cannot be mounted. */
+  readonly drivers: readonly string[]
 }
 
 interface Candidate {
@@ -57,7 +57,7 @@ export async function findKernel(
   for (const candidate of await listCandidates(search)) {
     const modules = await readModuleIndex(search.root, candidate.release)
     if (modules === undefined) continue
-    const reason = await whyUnusable(candidate, modules, search.fsType)
+    const reason = await whyUnusable(candidate, modules, search.drivers)
     if (reason === undefined) {
       warnings.push(...refusals)
       return { ...candidate, modules }
@@ -123,10 +123,10 @@ async function readModuleIndex(root: ImageTree, release: string): Promise<Module
 async function whyUnusable(
   { tree, path, configPath }: Candidate,
   modules: ModuleIndex,
-  fsType: string,
+  drivers: readonly string[],
 ): Promise<string | undefined> {
   if (!(await isKernel(tree, path))) return `${path} is not a kernel for x86`
-  for (const driver of [NBD_MODULE, fsType]) {
+  for (const driver of [NBD_MODULE, ...drivers]) {
     if (!modules.has(driver)) return `it has no ${driver} driver`
   }
   const config = await tree.text(configPath, TEXT_BYTES_MAX)

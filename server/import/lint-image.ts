@@ -8,13 +8,13 @@ import type { LintReport } from '#server/lint/lint-report.ts'
 import type { Log } from '#server/log.ts'
 import type { ContentPiece } from '#server/store/versions/version-content.ts'
 import { BootwireError } from '#shared/errors.ts'
-import { KiB, MiB } from '#shared/units.ts'
+import { MiB } from '#shared/units.ts'
 import type { RootLocation } from '#shared/wire/messages.ts'
-import type { FileSystem } from './file-system.ts'
-import { type FstabEntry, fileSystemNamed, parseFstab, subvolumeOption } from './fstab.ts'
-import type { ImageTree } from './image-tree.ts'
-import { isReadable, MountedImage, nameOf, ROOT_TYPES } from './mounted-image.ts'
-import { type FoundRoot, findRoot, type ImageContent, inspectContent } from './root-search.ts'
+import { type FstabEntry, fileSystemNamed, subvolumeOption, USR_FOLDER } from './fstab.ts'
+import { type ContentMount, ImageContent } from './image-content.ts'
+import { type ImagePart, nameOfPart } from './image-part.ts'
+import { isReadable, ROOT_TYPES } from './mounted-image.ts'
+import { type FoundRoot, findRoot, readFstab } from './root-search.ts'
 import { type ImageSource, openImage, type SourceDeps, type SourceImage } from './source-image.ts'
 
 /** An image that is no vDisk yet, or the content of a version. */
@@ -42,29 +42,26 @@ export interface LintDeps extends SourceDeps {
  *   stored
  */
 export async function lintImage(source: LintSource, deps: LintDeps): Promise<LintReport> {
-  const { report, signal } = deps
+  const { report } = deps
   await using opened = new AsyncDisposableStack()
   const image =
     'content' in source
       ? await unpackStored(source, deps, opened)
       : await openImage(source, deps, opened)
   report('looking what is on the image', 0, 0)
-  const content = await inspectContent(image, signal)
+  const content = opened.use(await ImageContent.inspect(image, deps))
   const partition = 'content' in source ? source.root.partition : source.rootPartition
-  const root = await findRoot(content, partition, deps)
+  const root = await findRoot(content, partition, deps.log)
   await using _ = root.mounted
   report(LINT_STAGE, 0, 0)
   return await lintRoot(content, root, deps)
 }
 
-const FSTAB = '/etc/fstab'
-const FSTAB_BYTES_MAX: number = 64 * KiB
-
 /** More than an image has file systems; mounting one takes a tenth of a second. */
 const MOUNTS_MAX = 16
 
 /** What people keep files on, also where it cannot be read here. */
-const MAY_HOLD_FILES = new Set([...ROOT_TYPES, 'crypto_LUKS', 'LVM2_member', 'zfs_member'])
+const MAY_HOLD_FILES = new Set([...ROOT_TYPES, 'crypto_LUKS', 'zfs_member'])
 
 export const LINT_STAGE = 'looking for secrets'
 
@@ -75,35 +72,22 @@ export const LINT_STAGE = 'looking for secrets'
  */
 export async function lintRoot(
   content: ImageContent,
-  { mounted, location }: FoundRoot,
+  { mounted, location, mountedParts }: FoundRoot,
   deps: Pick<LintDeps, 'log' | 'signal'>,
 ): Promise<LintReport> {
   const lint = new ImageLint()
   await lint.search({ root: mounted.tree.root, at: '' }, deps.signal)
   const fstab = await readFstab(mounted.tree, deps.log)
   await mounted[Symbol.asyncDispose]()
-  const searched = new Set([location.partition])
+  const searched = new Set(mountedParts)
   for (const mount of mountsIn(fstab, content)) {
-    if (await searchOther(lint, { image: content.image, mount }, deps)) {
-      searched.add(mount.fileSystem.partition.number)
-    }
+    if (mount.folder === USR_FOLDER && location.usr !== undefined) continue
+    if (await searchOther(lint, content, mount, deps)) searched.add(mount.fileSystem.part)
   }
   return lint.report(notSearched(content, searched))
 }
 
-/** One that is damaged or absurdly long counts as none: what it would have named is told of. */
-async function readFstab(tree: ImageTree, log: Log): Promise<FstabEntry[]> {
-  try {
-    return parseFstab((await tree.text(FSTAB, FSTAB_BYTES_MAX)) ?? '')
-  } catch (error) {
-    log.debug({ err: error }, 'fstab of the image not read')
-    return []
-  }
-}
-
-interface OtherMount {
-  readonly fileSystem: FileSystem
-  readonly options: string
+interface OtherMount extends ContentMount {
   /** Where the image has it. */
   readonly folder: string
 }
@@ -121,13 +105,13 @@ function mountsIn(fstab: readonly FstabEntry[], { fileSystems }: ImageContent): 
 /** Returns false when it cannot be mounted. */
 async function searchOther(
   lint: ImageLint,
-  { image, mount }: { readonly image: SourceImage; readonly mount: OtherMount },
+  content: ImageContent,
+  mount: OtherMount,
   { log, signal }: Pick<LintDeps, 'log' | 'signal'>,
 ): Promise<boolean> {
-  const { fileSystem, options, folder } = mount
   try {
-    await using mounted = await MountedImage.mount({ image, fileSystem, options }, signal)
-    await lint.search({ root: mounted.tree.root, at: folder }, signal)
+    await using mounted = await content.mount(mount)
+    await lint.search({ root: mounted.tree.root, at: mount.folder }, signal)
     return true
   } catch (error) {
     if (!(error instanceof BootwireError) || error.code !== 'FILESYSTEM_UNREADABLE') throw error
@@ -137,12 +121,15 @@ async function searchOther(
 }
 
 /** What is locked, or named in fstab as only its machine knows it. */
-function notSearched({ fileSystems }: ImageContent, searched: ReadonlySet<number>): string[] {
+function notSearched(
+  { fileSystems, obstacles }: ImageContent,
+  searched: ReadonlySet<ImagePart>,
+): string[] {
   const others = fileSystems.filter(
-    ({ type, partition }) => MAY_HOLD_FILES.has(type) && !searched.has(partition.number),
+    ({ type, part }) => MAY_HOLD_FILES.has(type) && !searched.has(part),
   )
-  if (others.length === 0) return []
-  const names = others.map((fileSystem) => `${nameOf(fileSystem)} (${fileSystem.type})`)
+  const names = [...others.map(({ type, part }) => `${nameOfPart(part)} (${type})`), ...obstacles]
+  if (names.length === 0) return []
   return [`Not looked into: ${names.join(', ')}`]
 }
 

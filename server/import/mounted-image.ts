@@ -1,5 +1,5 @@
 /**
- * A file system of an image, mounted read-only in a mount namespace of a child process. The server
+ * A file system of an image, and another in its `/usr`, mounted read-only in a mount namespace of a child process. The server
  * reaches it through /proc/PID/root and never has it in its own tree; it is gone with the child, and
  * the child with its standard input, which ends when the server does.
  */
@@ -11,6 +11,8 @@ import { exitOf, lastLines, startTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { invariant } from '#shared/invariant.ts'
 import type { FileSystem } from './file-system.ts'
+import { USR_FOLDER } from './fstab.ts'
+import { nameOfPart } from './image-part.ts'
 import { ImageTree } from './image-tree.ts'
 import type { SourceImage } from './source-image.ts'
 
@@ -50,12 +52,17 @@ export const MOUNT_METHODS = ['kernel', 'libguestfs'] as const
 export type MountMethod = (typeof MOUNT_METHODS)[number]
 
 export interface MountRequest {
+  /** Where the bytes lie: the image, or the spool file that a volume in pieces was put together in. */
   readonly image: SourceImage
   readonly fileSystem: FileSystem
   /** Mount options, comma-separated (`subvol=@`); empty for none. */
   readonly options: string
-  /** Tried in this order. */
-  readonly methods?: readonly MountMethod[]
+}
+
+export interface MountRequests {
+  readonly root: MountRequest
+  /** Mounted in the root's `/usr`. */
+  readonly usr?: MountRequest
 }
 
 export function isReadable(type: string): boolean {
@@ -74,17 +81,25 @@ export class MountedImage implements AsyncDisposable {
   }
 
   /** @throws {BootwireError} FILESYSTEM_UNREADABLE with what each method said, TOOL_MISSING */
-  static async mount(request: MountRequest, signal: AbortSignal): Promise<MountedImage> {
+  static async mount(
+    requests: MountRequests,
+    signal: AbortSignal,
+    methods: readonly MountMethod[] = MOUNT_METHODS,
+  ): Promise<MountedImage> {
     const failures: string[] = []
-    for (const method of request.methods ?? MOUNT_METHODS) {
-      const mounted = await tryMount(request, method, signal)
+    for (const method of methods) {
+      const mounted = await tryMount(requests, method, signal)
       if (mounted instanceof MountedImage) return mounted
       failures.push(`${method}: ${mounted}`)
     }
-    const { image, fileSystem } = request
+    const { image, fileSystem } = requests.root
+    const beside =
+      requests.usr === undefined
+        ? ''
+        : ` with /usr from ${nameOfPart(requests.usr.fileSystem.part)}`
     throw new BootwireError(
       'FILESYSTEM_UNREADABLE',
-      `Cannot read the ${fileSystem.type} file system on ${nameOf(fileSystem)} of "${image.name}": ${failures.join('; ')}`,
+      `Cannot read the ${fileSystem.type} file system on ${nameOfPart(fileSystem.part)}${beside} of "${image.name}": ${failures.join('; ')}`,
     )
   }
 
@@ -98,17 +113,13 @@ export class MountedImage implements AsyncDisposable {
   }
 }
 
-export function nameOf({ partition }: FileSystem): string {
-  return partition.number === 0 ? 'the whole' : `partition ${partition.number}`
-}
-
 /** Returns why it did not work when it did not. */
 async function tryMount(
-  request: MountRequest,
+  requests: MountRequests,
   method: MountMethod,
   signal: AbortSignal,
 ): Promise<MountedImage | string> {
-  const child = startTool('unshare', mountCommand(request, method))
+  const child = startTool('unshare', mountCommand(requests, method))
   const { stdout, stderr } = child
   invariant(stdout !== null && stderr !== null, 'the streams are pipes')
   const exit = exitOf('unshare', child)
@@ -127,13 +138,38 @@ async function tryMount(
   }
 }
 
-function mountCommand({ image, fileSystem, options }: MountRequest, method: MountMethod): string[] {
-  const { type, partition } = fileSystem
-  const typeOptions = OPTIONS_BY_TYPE[type]
-  invariant(typeOptions !== undefined, `${type} is not a type that is mounted`)
-  const allOptions = options === '' ? typeOptions : `${typeOptions},${options}`
-  const numbers = [partition.offsetBytes, partition.sizeBytes, partition.number].map(String)
-  return [...NAMESPACES, 'sh', SCRIPT, method, image.path, type, allOptions, ...numbers]
+function mountCommand({ root, usr }: MountRequests, method: MountMethod): string[] {
+  const images = [...new Set([root, ...(usr ? [usr] : [])].map(({ image }) => image.path))]
+  const mountArguments = (request: MountRequest, folder: string) => {
+    const { image, fileSystem, options } = request
+    const { type, part } = fileSystem
+    const typeOptions = OPTIONS_BY_TYPE[type]
+    invariant(typeOptions !== undefined, `${type} is not a type that is mounted`)
+    const allOptions = options === '' ? typeOptions : `${typeOptions},${options}`
+    const isJoined = (part.volume?.pieces.length ?? 1) > 1
+    const place = isJoined ? [0, part.sizeBytes] : [part.offsetBytes, part.sizeBytes]
+    const device = applianceDevice(request, images.indexOf(image.path), isJoined)
+    return [folder, image.path, type, allOptions, ...place.map(String), device]
+  }
+  return [
+    ...NAMESPACES,
+    'sh',
+    SCRIPT,
+    method,
+    ...mountArguments(root, MOUNT_POINT),
+    ...(usr ? mountArguments(usr, `${MOUNT_POINT}${USR_FOLDER}`) : []),
+  ]
+}
+
+/** What libguestfs calls it, which gives its disks letters in their order. */
+function applianceDevice(
+  { fileSystem: { part } }: MountRequest,
+  index: number,
+  isJoined: boolean,
+): string {
+  const disk = `/dev/sd${'ab'.charAt(index)}`
+  if (isJoined) return disk
+  return part.volume?.devices[0] ?? (part.partition === 0 ? disk : `${disk}${part.partition}`)
 }
 
 async function firstLine(stream: NodeJS.ReadableStream): Promise<string> {

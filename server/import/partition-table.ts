@@ -1,20 +1,9 @@
-/** What an image is divided into: its partitions, or itself when it is one bare file system. */
+/** The partitions of an image. */
 import * as v from 'valibot'
 import { runTool } from '#server/tool.ts'
 import { BootwireError } from '#shared/errors.ts'
+import type { ImagePart } from './image-part.ts'
 import { openSource, type SourceImage } from './source-image.ts'
-
-/** A piece of the image that may hold a file system. */
-export interface Partition {
-  /** Counts from 1; 0 is the whole image. */
-  readonly number: number
-  readonly offsetBytes: number
-  readonly sizeBytes: number
-  /** GPT type GUID in upper case, or MBR type in hex; empty for the whole image. */
-  readonly type: string
-  /** GPT's GUID of this partition; absent on MBR disks. */
-  readonly uuid?: string
-}
 
 const tableSchema = v.object({
   partitiontable: v.object({
@@ -53,7 +42,7 @@ const BACKUP_LBA_OFFSET = 32
 export async function readPartitionTable(
   image: SourceImage,
   signal: AbortSignal,
-): Promise<Partition[]> {
+): Promise<ImagePart[]> {
   const { stdout } = await runTool('sfdisk', ['--json', image.path], { signal })
   const table = v.parse(tableSchema, JSON.parse(stdout)).partitiontable
   if (table.label === 'dos' && table.partitions.some(({ type }) => type === PROTECTIVE_TYPE)) {
@@ -66,14 +55,9 @@ export async function readPartitionTable(
   return partitions
 }
 
-/** The whole image, as the only piece there is. */
-export function wholeImage(image: SourceImage): Partition {
-  return { number: 0, offsetBytes: 0, sizeBytes: image.sizeBytes, type: '' }
-}
-
-function toPartition(table: Table, row: Table['partitions'][number]): Partition {
+function toPartition(table: Table, row: Table['partitions'][number]): ImagePart {
   return {
-    number: Number(/^p?([0-9]+)$/.exec(row.node.slice(table.device.length))?.[1]),
+    partition: Number(/^p?([0-9]+)$/.exec(row.node.slice(table.device.length))?.[1]),
     offsetBytes: row.start * table.sectorsize,
     sizeBytes: row.size * table.sectorsize,
     type: row.type.toUpperCase(),
@@ -81,12 +65,12 @@ function toPartition(table: Table, row: Table['partitions'][number]): Partition 
   }
 }
 
-function assertInside(image: SourceImage, partition: Partition): void {
-  const endBytes = partition.offsetBytes + partition.sizeBytes
+function assertInside(image: SourceImage, part: ImagePart): void {
+  const endBytes = part.offsetBytes + part.sizeBytes
   if (endBytes <= image.sizeBytes) return
   throw new BootwireError(
     'IMAGE_TRUNCATED',
-    `Cannot use "${image.name}": partition ${partition.number} ends at byte ${endBytes}, the image at ${image.sizeBytes}`,
+    `Cannot use "${image.name}": partition ${part.partition} ends at byte ${endBytes}, the image at ${image.sizeBytes}`,
   )
 }
 

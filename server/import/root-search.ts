@@ -2,30 +2,28 @@
 import type { Log } from '#server/log.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { KiB } from '#shared/units.ts'
-import type { RootLocation } from '#shared/wire/messages.ts'
-import { assertComplete, type FileSystem, fileSystemOf, probe } from './file-system.ts'
+import type { FileSystemLocation, RootLocation } from '#shared/wire/messages.ts'
+import type { FileSystem } from './file-system.ts'
+import {
+  type FstabEntry,
+  fileSystemNamed,
+  parseFstab,
+  subvolumeOption,
+  USR_FOLDER,
+} from './fstab.ts'
+import type { ContentMount, ImageContent } from './image-content.ts'
+import { type ImagePart, nameOfPart } from './image-part.ts'
 import type { ImageTree } from './image-tree.ts'
-import { MountedImage, nameOf, ROOT_TYPES } from './mounted-image.ts'
-import { readPartitionTable, wholeImage } from './partition-table.ts'
-import type { SourceImage } from './source-image.ts'
-
-/** What is on an image, before anything is mounted. */
-export interface ImageContent {
-  readonly image: SourceImage
-  readonly fileSystems: readonly FileSystem[]
-}
+import { type MountedImage, ROOT_TYPES } from './mounted-image.ts'
 
 export interface FoundRoot {
   readonly location: RootLocation
+  /** With its `/usr`, when that lies apart. */
   readonly mounted: MountedImage
+  /** The parts that are mounted so. */
+  readonly mountedParts: ReadonlySet<ImagePart>
   /** PRETTY_NAME of its os-release. */
   readonly osName: string
-}
-
-interface RootCandidate {
-  readonly fileSystem: FileSystem
-  /** Mount options of the root: a subvolume of btrfs. */
-  readonly options: string
 }
 
 /** Root subvolumes where the default subvolume is not it: Ubuntu, Debian, Fedora, openSUSE. */
@@ -38,36 +36,13 @@ const INIT_PATHS = [
   '/etc/init',
   '/init',
 ]
+const FSTAB = '/etc/fstab'
+const FSTAB_BYTES_MAX: number = 64 * KiB
 const OS_RELEASE_PATHS = ['/etc/os-release', '/usr/lib/os-release']
 const OS_RELEASE_BYTES_MAX: number = 64 * KiB
 
 /** As the record of a version has it, and a menu can show. */
 const OS_NAME_LENGTH_MAX = 100
-
-/** @throws {BootwireError} IMAGE_TRUNCATED, IMAGE_NOT_BOOTABLE, TOOL_MISSING */
-export async function inspectContent(
-  image: SourceImage,
-  signal: AbortSignal,
-): Promise<ImageContent> {
-  const whole = wholeImage(image)
-  const { partitionTable, ...signature } = await probe(image, whole, signal)
-  const only = fileSystemOf(whole, signature)
-  if (only !== undefined) {
-    return { image, fileSystems: await completeFileSystems(image, [only]) }
-  }
-  if (partitionTable === undefined) {
-    throw new BootwireError(
-      'IMAGE_NOT_BOOTABLE',
-      `Cannot use "${image.name}": it has neither a partition table nor a file system`,
-    )
-  }
-  const fileSystems: FileSystem[] = []
-  for (const partition of await readPartitionTable(image, signal)) {
-    const found = fileSystemOf(partition, await probe(image, partition, signal))
-    if (found !== undefined) fileSystems.push(found)
-  }
-  return { image, fileSystems: await completeFileSystems(image, fileSystems) }
-}
 
 /**
  * Mounts the root file system; the caller closes it.
@@ -76,13 +51,13 @@ export async function inspectContent(
 export async function findRoot(
   content: ImageContent,
   rootPartition: number | undefined,
-  { signal, log }: { readonly signal: AbortSignal; readonly log: Log },
+  log: Log,
 ): Promise<FoundRoot> {
   const eligible = eligibleFileSystems(content, rootPartition)
   const failures: BootwireError[] = []
   for (const candidate of eligible.flatMap(candidatesOf)) {
     try {
-      const root = await tryRoot(content.image, candidate, signal)
+      const root = await tryRoot(content, candidate, log)
       if (root !== undefined) return root
     } catch (error) {
       // A partition that cannot be read may not be the one; another may. A missing subvolume is no failure.
@@ -100,18 +75,18 @@ function eligibleFileSystems(
 ): FileSystem[] {
   const eligible = content.fileSystems.filter(({ type }) => ROOT_TYPES.includes(type))
   if (rootPartition === undefined) return eligible.sort(byLikelihood)
-  return eligible.filter(({ partition }) => partition.number === rootPartition)
+  return eligible.filter(({ part }) => part.partition === rootPartition)
 }
 
 /** GPT type "Linux root (x86-64)" of the Discoverable Partitions Specification says it outright. */
 const ROOT_PARTITION_TYPE = '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709'
 
 function byLikelihood(a: FileSystem, b: FileSystem): number {
-  const rank = ({ partition }: FileSystem) => (partition.type === ROOT_PARTITION_TYPE ? 0 : 1)
-  return rank(a) - rank(b) || a.partition.number - b.partition.number
+  const rank = ({ part }: FileSystem) => (part.type === ROOT_PARTITION_TYPE ? 0 : 1)
+  return rank(a) - rank(b) || a.part.partition - b.part.partition
 }
 
-function candidatesOf(fileSystem: FileSystem): RootCandidate[] {
+function candidatesOf(fileSystem: FileSystem): ContentMount[] {
   const whole = { fileSystem, options: '' }
   if (fileSystem.type !== 'btrfs') return [whole]
   const subvolumes = ROOT_SUBVOLUMES.map((name) => ({ fileSystem, options: `subvol=${name}` }))
@@ -119,17 +94,49 @@ function candidatesOf(fileSystem: FileSystem): RootCandidate[] {
 }
 
 async function tryRoot(
-  image: SourceImage,
-  { fileSystem, options }: RootCandidate,
-  signal: AbortSignal,
+  content: ImageContent,
+  root: ContentMount,
+  log: Log,
 ): Promise<FoundRoot | undefined> {
   await using stack = new AsyncDisposableStack()
-  const mounted = stack.use(await MountedImage.mount({ image, fileSystem, options }, signal))
+  const alone = stack.use(await content.mount(root))
+  const usr = usrOf(await readFstab(alone.tree, log), content)
+  if (usr !== undefined) await alone[Symbol.asyncDispose]()
+  const mounted = usr === undefined ? alone : stack.use(await content.mount(root, usr))
   const osName = await nameOfSystem(mounted.tree)
   if (osName === undefined) return undefined
-  const { partition, type } = fileSystem
   stack.move()
-  return { location: { partition: partition.number, fsType: type, options }, mounted, osName }
+  const location = { ...locationOf(root), ...(usr && { usr: locationOf(usr) }) }
+  const mountedParts = new Set(
+    [root, ...(usr ? [usr] : [])].map(({ fileSystem }) => fileSystem.part),
+  )
+  return { location, mounted, mountedParts, osName }
+}
+
+/** What a system mounts beside its root. One that is damaged or absurdly long counts as none. */
+export async function readFstab(tree: ImageTree, log: Log): Promise<FstabEntry[]> {
+  try {
+    return parseFstab((await tree.text(FSTAB, FSTAB_BYTES_MAX)) ?? '')
+  } catch (error) {
+    log.debug({ err: error }, 'fstab of the image not read')
+    return []
+  }
+}
+
+/** Returns undefined when it is in the root, or not on the image. */
+function usrOf(
+  fstab: readonly FstabEntry[],
+  { fileSystems }: ImageContent,
+): ContentMount | undefined {
+  const entry = fstab.find(({ folder }) => folder === USR_FOLDER)
+  const fileSystem = entry && fileSystemNamed(entry.device, fileSystems)
+  if (fileSystem === undefined || !ROOT_TYPES.includes(fileSystem.type)) return undefined
+  return { fileSystem, options: subvolumeOption(entry?.options ?? '') }
+}
+
+function locationOf({ fileSystem: { part, type }, options }: ContentMount): FileSystemLocation {
+  const { partition, volume } = part
+  return { partition, fsType: type, options, ...(volume && { volume: volume.location }) }
 }
 
 /** Returns undefined when this is not the root of an installed system. */
@@ -154,19 +161,12 @@ function prettyName(osRelease: string): string {
   return printable.slice(0, OS_NAME_LENGTH_MAX) || 'Linux'
 }
 
-async function completeFileSystems(
-  image: SourceImage,
-  fileSystems: readonly FileSystem[],
-): Promise<readonly FileSystem[]> {
-  for (const fileSystem of fileSystems) await assertComplete(image, fileSystem)
-  return fileSystems
-}
-
 function noRoot(
-  { image, fileSystems }: ImageContent,
+  { image, fileSystems, obstacles }: ImageContent,
   rootPartition: number | undefined,
 ): BootwireError {
-  const found = fileSystems.map((it) => `${it.type} on ${nameOf(it)}`).join(', ') || 'nothing'
+  const all = fileSystems.map(({ type, part }) => `${type} on ${nameOfPart(part)}`)
+  const found = [...all, ...obstacles].join(', ') || 'nothing'
   const where = rootPartition === undefined ? '' : ` on partition ${rootPartition}`
   return new BootwireError(
     'IMAGE_NOT_BOOTABLE',

@@ -5,8 +5,8 @@ import type { RootLocation } from '#shared/wire/messages.ts'
 import type { ComparedVersion } from './carry-over.ts'
 import { Ext4 } from './ext4.ts'
 import { FileMap } from './file-map.ts'
+import { fileSystemStart } from './file-system-start.ts'
 import { ImageReader } from './image-reader.ts'
-import { partitionStart } from './partition-start.ts'
 
 /** What the database knows of a version. */
 export interface VersionFacts {
@@ -29,7 +29,7 @@ export async function readRootFiles(
 ): Promise<RootFiles | undefined> {
   try {
     const image = new ImageReader(reader)
-    const offsetBytes = await partitionStart(image.read, root.partition)
+    const offsetBytes = await fileSystemStart(image.read, root)
     if (offsetBytes === undefined) return undefined
     const fileSystem = await Ext4.open(image.read, offsetBytes)
     if (fileSystem === undefined) return undefined

@@ -56,6 +56,12 @@ export const READS_BACK_IN_FLIGHT_MAX = 128
 /** Runs in one frame of a write map. */
 export const WRITE_RUNS_MAX = 8192
 
+/** Of a vDisk: as many as a GPT has. */
+export const PARTITIONS_MAX = 128
+
+/** Pieces of a logical volume: each enlargement of it may add one. */
+export const VOLUME_SEGMENTS_MAX = 64
+
 /** An agent that has not said hello after this is closed. */
 export const HELLO_TIMEOUT_MS = 10_000
 

@@ -19,6 +19,8 @@ import {
   FIRST_PUSH_BYTES_MAX,
   JOIN_TOKEN_LENGTH_MAX,
   NAME_LENGTH_MAX,
+  PARTITIONS_MAX,
+  VOLUME_SEGMENTS_MAX,
 } from './limits.ts'
 
 const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_LENGTH_MAX))
@@ -63,14 +65,42 @@ export const writeCacheSchema = v.object({
 })
 export type WriteCacheSettings = v.InferOutput<typeof writeCacheSchema>
 
-/** Where the root file system lies inside a vDisk, found at import. */
-export const rootLocationSchema = v.object({
-  /** 1-based partition number; 0 when the vDisk is a bare file system. */
-  partition: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(128)),
+/** 1-based partition number; 0 when the vDisk is a bare file system. */
+const partition = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(PARTITIONS_MAX))
+
+/** Where a linear logical volume of LVM lies inside a vDisk. */
+export const volumeLocationSchema = v.object({
+  /** The device mapper's: group and volume, parted by a dash. */
+  name: v.pipe(v.string(), v.regex(/^[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,126}$/)),
+  /** The device mapper's, by which the system's own LVM knows that the volume is active. */
+  uuid: v.pipe(v.string(), v.regex(/^LVM-[A-Za-z0-9]{64}$/)),
+  /** In the order of the volume's bytes. Sectors of 512 bytes, counted from the partition's beginning. */
+  segments: v.pipe(
+    v.array(v.object({ partition, startSector: count, sectors: v.pipe(count, v.minValue(1)) })),
+    v.minLength(1),
+    v.maxLength(VOLUME_SEGMENTS_MAX),
+  ),
+})
+export type VolumeLocation = v.InferOutput<typeof volumeLocationSchema>
+
+/** Where a file system lies inside a vDisk. */
+export const fileSystemLocationSchema = v.object({
+  /** Of a logical volume: where it begins. */
+  partition,
   /** As `mount -t` takes it: ext4, xfs, btrfs. */
   fsType: v.pipe(v.string(), v.regex(/^[a-z0-9]{2,16}$/)),
   /** Extra mount options, comma-separated (`subvol=@`); empty for none. */
   options: v.pipe(v.string(), v.regex(/^[A-Za-z0-9@=,._/-]{0,200}$/)),
+  /** The logical volume it is on; absent for one that is on the partition itself. */
+  volume: v.optional(volumeLocationSchema),
+})
+export type FileSystemLocation = v.InferOutput<typeof fileSystemLocationSchema>
+
+/** Where the root file system lies inside a vDisk, found at import. */
+export const rootLocationSchema = v.object({
+  ...fileSystemLocationSchema.entries,
+  /** What is mounted at `/usr` before the system's first process; absent when that is in the root. */
+  usr: v.optional(fileSystemLocationSchema),
 })
 export type RootLocation = v.InferOutput<typeof rootLocationSchema>
 

@@ -26,6 +26,7 @@ const CONFIG = ['BLK_DEV_INITRD', 'RD_ZSTD', 'DEVTMPFS', 'PRINTK'].map((name) =>
 /** Drivers of the kernel above, by path below the modules' folder, and what they say of themselves. */
 export const MODULES: Readonly<Record<string, readonly string[]>> = {
   'kernel/drivers/block/nbd.ko': [],
+  'kernel/drivers/md/dm-mod.ko': [],
   'kernel/fs/ext4/ext4.ko': [],
   'kernel/fs/xfs/xfs.ko': ['softdep=pre: crc32c'],
   'kernel/fs/btrfs/btrfs.ko': [],
@@ -84,9 +85,21 @@ export async function splitBoot(system: string, boot: string): Promise<void> {
   await mkdir(join(system, 'boot'))
 }
 
-export async function makeExt4(image: string, folder: string, sizeBytes = 16 * MiB): Promise<void> {
+/** Moves /usr away, as onto a file system of its own that fstab names. */
+export async function splitUsr(system: string, usr: string, device: string): Promise<void> {
+  await rename(join(system, 'usr'), usr)
+  await mkdir(join(system, 'usr'))
+  await writeFile(join(system, 'etc/fstab'), `${device} /usr ext4 defaults 0 2\n`)
+}
+
+export async function makeExt4(
+  image: string,
+  folder: string,
+  sizeBytes: number = 16 * MiB,
+  label = '',
+): Promise<void> {
   await blank(image, sizeBytes)
-  await run('mkfs.ext4', ['-q', '-d', folder, image])
+  await run('mkfs.ext4', ['-q', '-L', label, '-d', folder, image])
 }
 
 export async function blank(path: string, sizeBytes: number): Promise<void> {

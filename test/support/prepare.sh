@@ -63,4 +63,4 @@ need_npm() {
 # What builds a vDisk and the initramfs, and starts a machine.
 # shellcheck disable=SC2034 # for those who source this file
 DEMO_PACKAGES='mount qemu-system-x86 ipxe-qemu mmdebstrap e2fsprogs fdisk util-linux kmod cpio zstd xz-utils
-    busybox-static iproute2 gcc libc6-dev'
+    busybox-static iproute2 dmsetup gcc libc6-dev'

@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import {
   copyFile,
   mkdir,
+  open,
   readdir,
   readFile,
   rm,
@@ -39,7 +40,9 @@ import {
   makeSystem,
   RELEASE,
   splitBoot,
+  splitUsr,
 } from '#test/support/fake-system.ts'
+import { makePhysicalVolumes } from '#test/support/lvm-disk.ts'
 import { signForTest } from '#test/support/memory-chunk-store.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
 
@@ -49,6 +52,8 @@ const run = promisify(execFile)
 const XFS_BYTES = 300 * MiB
 const BTRFS_BYTES = 128 * MiB
 const EXT4_BYTES = 16 * MiB
+/** Eight extents and LVM's own part. */
+const LVM_BYTES = 36 * MiB
 
 describe('importImage', () => {
   let temporary: TemporaryFolder
@@ -58,6 +63,8 @@ describe('importImage', () => {
   /** A system's files, and a bare ext4 image of them. */
   let system: string
   let ext4: string
+  /** A file system that is no system. */
+  let ext4Data: string
 
   const path = (name: string) => join(temporary.path, name)
 
@@ -71,6 +78,9 @@ describe('importImage', () => {
     await mkdir(system)
     await makeSystem(system)
     await makeExt4(ext4, system, EXT4_BYTES)
+    ext4Data = path('data.img')
+    await mkdir(path('data'))
+    await makeExt4(ext4Data, path('data'), EXT4_BYTES)
   })
 
   after(async () => {
@@ -164,6 +174,7 @@ describe('importImage', () => {
     const wanted = [
       'btrfs',
       'crc32c_generic',
+      'dm-mod',
       'e1000',
       'ext4',
       'nbd',
@@ -215,12 +226,10 @@ describe('importImage', () => {
   })
 
   it('finds an xfs root behind another partition on a GPT disk', async () => {
-    const [data, root, disk] = [path('data.img'), path('xfs.img'), path('gpt.img')]
-    await mkdir(path('data'))
-    await makeExt4(data, path('data'))
+    const [root, disk] = [path('xfs.img'), path('gpt.img')]
     await makeMounted(root, 'xfs', XFS_BYTES, { folder: system })
     await makeDisk(disk, 'gpt', [
-      { image: data, sizeBytes: EXT4_BYTES },
+      { image: ext4Data, sizeBytes: EXT4_BYTES },
       { image: root, sizeBytes: XFS_BYTES },
     ])
     const imported = await importIt(disk)
@@ -252,6 +261,109 @@ describe('importImage', () => {
     const imported = await importIt(path('split-disk.img'))
     assert.equal(imported.root.partition, 2)
     assert.equal(imported.kernel?.release, RELEASE)
+  })
+
+  it('mounts /usr from the partition that fstab names', async () => {
+    const [folder, usr] = [path('apart'), path('apart-usr')]
+    await mkdir(folder)
+    await makeSystem(folder)
+    await splitUsr(folder, usr, 'LABEL=programs')
+    await makeExt4(path('apart.img'), folder)
+    await makeExt4(path('apart-usr.img'), usr, EXT4_BYTES, 'programs')
+    const disk = path('apart-disk.img')
+    await makeDisk(disk, 'gpt', [
+      { image: path('apart.img'), sizeBytes: EXT4_BYTES },
+      { image: path('apart-usr.img'), sizeBytes: EXT4_BYTES },
+    ])
+    const imported = await importIt(disk)
+    const usrLocation = { partition: 2, fsType: 'ext4', options: '' }
+    assert.deepEqual(imported.root, { ...usrLocation, partition: 1, usr: usrLocation })
+    assert.equal(imported.osName, 'Test Linux 1')
+    assert.equal(imported.kernel?.release, RELEASE)
+  })
+
+  it('never mounts /usr over a folder of the server', async () => {
+    const [folder, usr] = [path('astray'), path('astray-usr')]
+    await mkdir(folder)
+    await makeSystem(folder)
+    await splitUsr(folder, usr, 'LABEL=programs')
+    await rm(join(folder, 'usr'), { recursive: true })
+    await symlink('/etc', join(folder, 'usr'))
+    await makeExt4(path('astray.img'), folder)
+    await makeExt4(path('astray-usr.img'), usr, EXT4_BYTES, 'programs')
+    const disk = path('astray-disk.img')
+    await makeDisk(disk, 'gpt', [
+      { image: path('astray.img'), sizeBytes: EXT4_BYTES },
+      { image: path('astray-usr.img'), sizeBytes: EXT4_BYTES },
+    ])
+    await assertRefused(disk, 'FILESYSTEM_UNREADABLE', /\/usr is not a folder of the image/)
+  })
+
+  describe('with LVM', () => {
+    /** A disk with its root, in two pieces on two partitions, and /usr on logical volumes. */
+    let disk: string
+
+    before(async () => {
+      const [folder, usr] = [path('lvm'), path('lvm-usr')]
+      disk = path('lvm.img')
+      await mkdir(folder)
+      await makeSystem(folder)
+      await splitUsr(folder, usr, '/dev/mapper/my--group-usr')
+      await makeExt4(path('lvm-root.img'), folder)
+      await makeExt4(path('lvm-usr.img'), usr)
+      const parts = [path('lvm-1.img'), path('lvm-2.img')]
+      await makePhysicalVolumes(parts, LVM_BYTES, 'my-group', [
+        { name: 'root', image: path('lvm-root.img'), sizeBytes: EXT4_BYTES, addedBytes: 4 * MiB },
+        { name: 'usr', image: path('lvm-usr.img'), sizeBytes: EXT4_BYTES },
+        { name: 'fast', image: '', sizeBytes: 8 * MiB, type: 'striped' },
+      ])
+      await makeDisk(disk, 'gpt', [
+        { image: ext4Data, sizeBytes: EXT4_BYTES },
+        ...parts.map((image) => ({ image, sizeBytes: LVM_BYTES })),
+      ])
+    })
+
+    it('finds root and /usr on logical volumes, in pieces or whole', async () => {
+      const { root, kernel, lint } = await importIt(disk)
+      assert.equal(kernel?.release, RELEASE)
+      assert.deepEqual(
+        [root.partition, root.fsType, root.volume?.name],
+        [2, 'ext4', 'my--group-root'],
+      )
+      const pieces = root.volume?.segments.map(({ sectors }) => sectors * 512)
+      assert.deepEqual(pieces, [12 * MiB, 4 * MiB])
+      assert.equal(root.usr?.volume?.name, 'my--group-usr')
+      assert.match(root.volume?.uuid ?? '', /^LVM-[A-Za-z0-9]{64}$/)
+      assert.match(lint?.incomplete.join() ?? '', /my--group-fast cannot be read: it is striped/)
+    })
+
+    it('takes the newest description there is, and none that is damaged', async () => {
+      const torn = path('torn.img')
+      await copyFile(disk, torn)
+      const at = MiB + EXT4_BYTES + 4096
+      const file = await open(torn, 'r+')
+      await file.write(Buffer.alloc(512, 'x'), 0, 512, at)
+      await file.close()
+      assert.deepEqual((await importIt(torn)).root, (await importIt(disk)).root)
+      const both = await open(torn, 'r+')
+      await both.write(Buffer.alloc(512, 'x'), 0, 512, at + LVM_BYTES)
+      await both.close()
+      await assertRefused(
+        torn,
+        'IMAGE_NOT_BOOTABLE',
+        /LVM on partition 2 says nothing of its volumes/,
+      )
+    })
+
+    it('says what lies on another disk', async () => {
+      const half = path('half.img')
+      await makeDisk(half, 'gpt', [{ image: path('lvm-1.img'), sizeBytes: LVM_BYTES }])
+      await assertRefused(
+        half,
+        'IMAGE_NOT_BOOTABLE',
+        /root cannot be read: a part of it is on another disk/,
+      )
+    })
   })
 
   it('takes the root partition it is told', async () => {

@@ -26,6 +26,7 @@ import {
   FIRST_PUSH_BYTES_MAX,
   MACS_MAX,
   NAME_LENGTH_MAX,
+  VOLUME_SEGMENTS_MAX,
 } from '#shared/wire/limits.ts'
 import type {
   AgentMessage,
@@ -142,6 +143,25 @@ const base64 = (bytesMax: number) =>
 
 const offer = fc.record({ vdisk: name, title: text(120), sizeBytes: count })
 
+const partition = fc.nat(128)
+const LOCATION_KEYS = ['partition', 'fsType', 'options'] as const
+const location = {
+  partition,
+  fsType: fc.stringMatching(/^[a-z0-9]{2,16}$/),
+  options: fc.stringMatching(/^[A-Za-z0-9@=,._/-]{0,50}$/),
+  volume: fc.record({
+    name: fc.stringMatching(/^[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,30}$/),
+    uuid: fc.stringMatching(/^LVM-[A-Za-z0-9]{64}$/),
+    segments: fc.array(
+      fc.record({ partition, startSector: count, sectors: fc.integer({ min: 1 }) }),
+      {
+        minLength: 1,
+        maxLength: VOLUME_SEGMENTS_MAX,
+      },
+    ),
+  }),
+}
+
 const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
   fc.record(
     {
@@ -184,11 +204,10 @@ const serverMessage: fc.Arbitrary<ServerMessage> = fc.oneof(
       }),
       hydration,
       writeCache,
-      root: fc.record({
-        partition: fc.nat(128),
-        fsType: fc.stringMatching(/^[a-z0-9]{2,16}$/),
-        options: fc.stringMatching(/^[A-Za-z0-9@=,._/-]{0,50}$/),
-      }),
+      root: fc.record(
+        { ...location, usr: fc.record(location, { requiredKeys: [...LOCATION_KEYS] }) },
+        { requiredKeys: [...LOCATION_KEYS] },
+      ),
       kernel: fc.record({
         id,
         release: text(128),

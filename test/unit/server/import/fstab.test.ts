@@ -23,9 +23,13 @@ describe('parseFstab()', () => {
 })
 
 describe('fileSystemNamed()', () => {
-  const partition = { number: 2, offsetBytes: 0, sizeBytes: 1, type: 'X', uuid: 'AB-CD' }
-  const home = { partition, type: 'ext4', uuid: 'e1f2', label: 'home' }
-  const all = [{ partition: { ...partition, uuid: 'other' }, type: 'vfat' }, home]
+  const part = { partition: 2, offsetBytes: 0, sizeBytes: 1, type: 'X', uuid: 'AB-CD' }
+  const home = { part, type: 'ext4', uuid: 'e1f2', label: 'home' }
+  const location = { name: 'my--group-srv', uuid: '', segments: [] }
+  const devices = ['/dev/my-group/srv', '/dev/mapper/my--group-srv']
+  const volume = { location, devices, pieces: [] }
+  const srv = { part: { ...part, volume }, type: 'xfs' }
+  const all = [{ part: { ...part, uuid: 'other' }, type: 'vfat' }, home, srv]
 
   it('finds what the image has, however it is named', () => {
     for (const device of [
@@ -38,6 +42,10 @@ describe('fileSystemNamed()', () => {
     ]) {
       assert.equal(fileSystemNamed(device, all), home, device)
     }
+  })
+
+  it('finds a logical volume under both its names', () => {
+    for (const device of devices) assert.equal(fileSystemNamed(device, all), srv, device)
   })
 
   it('does not guess', () => {

@@ -20,6 +20,7 @@ const open = AGENT_MESSAGES['open-all']
 const status = AGENT_MESSAGES['status-all']
 const identity = SERVER_MESSAGES['identity-all']
 const opened = SERVER_MESSAGES['opened-all']
+const SEGMENT = { partition: 1, startSector: 0, sectors: 1 }
 
 describe('control messages', () => {
   it('every field is bounded, and the message names the one that is not', () => {
@@ -58,6 +59,18 @@ describe('control messages', () => {
     refuses({ ...opened, root: { partition: 129, fsType: 'xfs', options: '' } }, 'root.partition')
     refuses({ ...opened, root: { partition: 1, fsType: "x'f", options: '' } }, 'root.fsType')
     refuses({ ...opened, root: { partition: 1, fsType: 'xfs', options: "a'b" } }, 'root.options')
+    const volume = { name: 'v', uuid: `LVM-${'u'.repeat(64)}`, segments: [SEGMENT] }
+    const refusesVolume = (fields: object, where: string) => {
+      const root = { partition: 1, fsType: 'xfs', options: '', volume: { ...volume, ...fields } }
+      refuses({ ...opened, root }, `root.volume.${where}`)
+    }
+    refusesVolume({ name: 'a;b' }, 'name')
+    refusesVolume({ name: '-a' }, 'name')
+    refusesVolume({ name: 'a/b' }, 'name')
+    refusesVolume({ uuid: 'LVM-1' }, 'uuid')
+    refusesVolume({ segments: [] }, 'segments')
+    refusesVolume({ segments: Array.from({ length: 65 }, () => SEGMENT) }, 'segments')
+    refusesVolume({ segments: [{ ...SEGMENT, sectors: 0 }] }, 'segments.0.sectors')
     const manifest = (opened as Opened | undefined)?.manifest
     refuses({ ...opened, manifest: { ...manifest, record: 'no base 64!' } }, 'manifest.record')
     refuses({ ...opened, manifest: { ...manifest, record: 'A'.repeat(92) } }, 'manifest.record')

@@ -212,6 +212,30 @@ export const SERVER_MESSAGES: Readonly<Record<string, ServerMessage>> = {
       initrdPaths: ['/files/agent.img', `/files/kernel/${KERNEL_ID}/modules.img`],
     },
   },
+  'opened-volumes': {
+    kind: 'opened',
+    vdisk: 'd',
+    versionId: 'c0ffee00',
+    sizeBytes: 0,
+    storedBytes: 0,
+    manifest: { record: '', signature: '', signerKey: '' },
+    hydration: { mode: 'off', rateBytesPerSecond: 0 },
+    writeCache: { place: 'auto', isKept: false, limitBytes: 0 },
+    root: {
+      partition: 2,
+      fsType: 'ext4',
+      options: '',
+      volume: {
+        name: 'my--group-root',
+        uuid: `LVM-${'gV'.repeat(32)}`,
+        segments: [
+          { partition: 2, startSector: 2048, sectors: 8_388_608 },
+          { partition: 3, startSector: 10_240, sectors: 1 },
+        ],
+      },
+      usr: { partition: 4, fsType: 'btrfs', options: 'subvol=usr' },
+    },
+  },
   'opened-least': {
     kind: 'opened',
     vdisk: 'd',

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { partitionStart } from '#server/traces/partition-start.ts'
+import type { ReadImage } from '#server/traces/ext4.ts'
+import { fileSystemStart } from '#server/traces/file-system-start.ts'
 
 const SECTOR = 512
 
@@ -40,7 +41,13 @@ function gpt(entryBytes: number, starts: readonly number[]): Record<'header' | '
   return { header, entries }
 }
 
-describe('partitionStart', () => {
+const plain = { fsType: 'ext4', options: '' }
+
+function partitionStart(read: ReadImage, partition: number): Promise<number | undefined> {
+  return fileSystemStart(read, { ...plain, partition })
+}
+
+describe('fileSystemStart', () => {
   it('is the beginning for a bare file system', async () => {
     assert.equal(await partitionStart(image({}), 0), 0)
   })
@@ -74,5 +81,16 @@ describe('partitionStart', () => {
     header.writeUInt32LE(0xffff_ffff, 84)
     assert.equal(await partitionStart(image({ 1: header, 2: entries }), 1), undefined)
     assert.equal(await partitionStart(image({}), 1), undefined)
+  })
+
+  it('finds a logical volume that lies in one piece', async () => {
+    const { header, entries } = gpt(128, [2048, 4096])
+    const read = image({ 1: header, 2: entries })
+    const volume = { name: 'vg-root', uuid: `LVM-${'u'.repeat(64)}` }
+    const segment = { partition: 2, startSector: 100, sectors: 8 }
+    const start = (...segments: (typeof segment)[]) =>
+      fileSystemStart(read, { ...plain, partition: 2, volume: { ...volume, segments } })
+    assert.equal(await start(segment), 4196 * 512)
+    assert.equal(await start(segment, { ...segment, startSector: 300 }), undefined)
   })
 })

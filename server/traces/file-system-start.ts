@@ -1,8 +1,9 @@
 /**
- * Where a partition begins inside an image: GPT (UEFI 2.10 §5.3) or MBR with its logical partitions.
+ * Where the root file system begins inside an image, by the partition it is on: GPT (UEFI 2.10 §5.3) or MBR with its logical partitions.
  * Import has found the partition by the system's tools; only its place is looked up here, from the
  * store.
  */
+import type { FileSystemLocation } from '#shared/wire/messages.ts'
 import type { ReadImage } from './ext4.ts'
 
 const SECTOR_BYTES = 512
@@ -16,11 +17,20 @@ const LOGICAL_FIRST = 5
 const PARTITIONS_MAX = 128
 const GPT_ENTRY_BYTES_MAX = 4096
 
-/** `partition` counts from 1; 0 is the whole image. Returns undefined when it is not there. */
-export async function partitionStart(
+/** Returns undefined when it is not there, or a logical volume in several pieces. */
+export async function fileSystemStart(
   read: ReadImage,
-  partition: number,
+  { partition, volume }: FileSystemLocation,
 ): Promise<number | undefined> {
+  const [segment, ...others] = volume?.segments ?? []
+  if (segment === undefined) return await partitionStart(read, partition)
+  if (others.length > 0) return undefined
+  const start = await partitionStart(read, segment.partition)
+  return start === undefined ? undefined : start + segment.startSector * SECTOR_BYTES
+}
+
+/** `partition` counts from 1; 0 is the whole image. Returns undefined when it is not there. */
+async function partitionStart(read: ReadImage, partition: number): Promise<number | undefined> {
   if (partition === 0) return 0
   for (const sectorBytes of SECTOR_SIZES) {
     const header = Buffer.from(await read(sectorBytes, SECTOR_BYTES))
