@@ -11,7 +11,14 @@ import { RELEASE_POCKET, readSourcesFiles, sourcesOfRelease } from '#test/suppor
 import { ensureBuilt, recipeKey } from '#test/support/build-cache.ts'
 import { runProgram } from '#test/support/child-run.ts'
 import { makeExt4 } from '#test/support/fake-system.ts'
-import { ensureRootfs, type Rootfs, type RootfsRecipe } from '#test/support/rootfs.ts'
+import {
+  DESKTOP,
+  DESKTOP_BYTES,
+  DESKTOP_IS_UP,
+  ensureRootfs,
+  type Rootfs,
+  type RootfsRecipe,
+} from '#test/support/rootfs.ts'
 import { ensureKernelFiles } from '#test/support/vdisk-image.ts'
 import type { BootRecipe } from './record-boot.ts'
 import { say } from './report.ts'
@@ -49,22 +56,10 @@ const KINDS: Readonly<Record<BenchSystem, Kind>> = {
   },
   // A desktop has a browser and runs on any machine: with every driver, two kernels after an update.
   desktop: {
-    recipe: {
-      packages: [
-        'xfce4',
-        'lightdm',
-        'lightdm-gtk-greeter',
-        'xserver-xorg-core',
-        'xserver-xorg-input-libinput',
-        'dbus-x11',
-        'firefox-esr',
-      ],
-      kernel: 'full',
-      customize: join(import.meta.dirname, 'bench-desktop.sh'),
-    },
-    imageBytes: 4 * GiB,
+    recipe: DESKTOP,
+    imageBytes: DESKTOP_BYTES,
     memoryMiB: 1024,
-    upPattern: /the session is up/,
+    upPattern: DESKTOP_IS_UP,
   },
 }
 
@@ -92,7 +87,7 @@ export async function ensureBenchImages(system: BenchSystem): Promise<BenchImage
 }
 
 async function ensureSystem(label: string, recipe: Omit<RootfsRecipe, 'label'>): Promise<Rootfs> {
-  return await ensureRootfs(() => say(`installing ${label} with mmdebstrap`), { label, ...recipe })
+  return await ensureRootfs(() => say(`installing ${label} with mmdebstrap`), { ...recipe, label })
 }
 
 async function ensureImage(rootfs: Rootfs, sizeBytes: number): Promise<string> {

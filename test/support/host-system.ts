@@ -13,7 +13,9 @@ export interface HostSystem {
   readonly fullKernel: string
 }
 
-const KERNELS: Readonly<Record<string, Pick<HostSystem, 'virtualKernel' | 'fullKernel'>>> = {
+type Kernels = Pick<HostSystem, 'virtualKernel' | 'fullKernel'>
+
+export const KERNELS: Readonly<Record<'debian' | 'ubuntu', Kernels>> = {
   debian: { virtualKernel: 'linux-image-cloud-amd64', fullKernel: 'linux-image-amd64' },
   ubuntu: { virtualKernel: 'linux-image-virtual', fullKernel: 'linux-image-generic' },
 }
@@ -28,7 +30,7 @@ export function parseHostSystem(osRelease: string): HostSystem {
   const value = (key: string) =>
     new RegExp(`^${key}=["']?([^"'\n]*)["']?$`, 'm').exec(osRelease)?.[1] ?? ''
   const [id, codename] = [value('ID'), value('VERSION_CODENAME')]
-  const kernels = KERNELS[id]
+  const kernels = id === 'debian' || id === 'ubuntu' ? KERNELS[id] : undefined
   if (kernels === undefined || codename === '') {
     throw new Error(
       `Cannot build a vDisk of this system: it is "${value('PRETTY_NAME')}", expected Debian or Ubuntu. Give an image of your own with --disk FILE`,

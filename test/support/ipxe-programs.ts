@@ -5,10 +5,10 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { IPXE_FOLDER } from '#server/pxe/ipxe-folder.ts'
-import { RELEASE_POCKET, readSourcesFiles, sourcesOfRelease } from './apt-sources.ts'
+import { RELEASE_POCKET } from './apt-sources.ts'
 import { CACHE_FOLDER, ensureBuilt } from './build-cache.ts'
 import { runScript } from './child-run.ts'
-import { readHostSystem } from './host-system.ts'
+import { otherDebianSources } from './releases.ts'
 
 /** The release after Debian 12, whose iPXE is of 2019. */
 const LATER_CODENAME = 'trixie'
@@ -19,11 +19,10 @@ export async function ensureIpxePrograms(): Promise<string> {
   if (own.includes('autoexec.ipxe')) return IPXE_FOLDER
   const folder = await ensureBuilt(join(CACHE_FOLDER, 'ipxe', LATER_CODENAME), async (path) => {
     await mkdir(join(path, 'sources'), { recursive: true })
-    const { codename } = await readHostSystem()
-    const sources = sourcesOfRelease(await readSourcesFiles(), codename, RELEASE_POCKET)
+    const sources = await otherDebianSources(LATER_CODENAME, RELEASE_POCKET)
     for (const [index, { style, text }] of sources.entries()) {
       const name = `${index}.${style === 'deb822' ? 'sources' : 'list'}`
-      await writeFile(join(path, 'sources', name), text.replaceAll(codename, LATER_CODENAME))
+      await writeFile(join(path, 'sources', name), text)
     }
     const script = `
       cd "$1"

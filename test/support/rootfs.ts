@@ -1,18 +1,15 @@
 /**
- * A real system to stream: this machine's own distribution, freshly installed by mmdebstrap into a
+ * A real system to stream: this machine's own distribution, if no other is said, freshly installed by mmdebstrap into a
  * tar file, once. Needs root.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import {
-  readSourcesFiles,
-  type SourcesFile,
-  sourcesOfRelease,
-  transportSettings,
-} from './apt-sources.ts'
+import { GiB } from '#shared/units.ts'
+import { type SourcesFile, transportSettings } from './apt-sources.ts'
 import { CACHE_FOLDER, ensureBuilt, recipeKey } from './build-cache.ts'
 import { runProgram } from './child-run.ts'
-import { type HostSystem, readHostSystem } from './host-system.ts'
+import type { HostSystem } from './host-system.ts'
+import { hostRelease, type Release } from './releases.ts'
 
 export interface Rootfs {
   readonly system: HostSystem
@@ -38,7 +35,9 @@ export interface RootfsRecipe {
   /** Installed besides the packages every system has. */
   readonly packages: readonly string[]
   readonly kernel: 'virtual' | 'full'
-  /** Suites of the release, as `sourcesOfRelease` takes them; all when it is not said. */
+  /** This machine's own when it is not said. */
+  readonly release?: Release
+  /** Suites of this machine's release, as `sourcesOfRelease` takes them; all when it is not said. */
   readonly suites?: readonly string[]
   /** Script that runs last, after the one that makes a vDisk of it, with the root's path. */
   readonly customize?: string
@@ -66,13 +65,35 @@ export const SERVICES: RootfsRecipe = {
   kernel: 'virtual',
 }
 
+/** A desktop that logs somebody in by itself and says so; it runs on any machine. */
+export const DESKTOP: RootfsRecipe = {
+  label: 'desktop',
+  packages: [
+    'xfce4',
+    'lightdm',
+    'lightdm-gtk-greeter',
+    'xserver-xorg-core',
+    'xserver-xorg-input-libinput',
+    'dbus-x11',
+    'firefox-esr',
+  ],
+  kernel: 'full',
+  customize: join(import.meta.dirname, 'desktop-system.sh'),
+}
+
+/** What the desktop's serial console shows when somebody can work. */
+export const DESKTOP_IS_UP = /the session is up/
+
+/** Of a file system for it. */
+export const DESKTOP_BYTES: number = 4 * GiB
+
 /** Builds the system when it is not there; `onBuild` is told before that. */
 export async function ensureRootfs(
   onBuild: () => void = () => undefined,
   recipe: RootfsRecipe = MINIMAL,
 ): Promise<Rootfs> {
-  const system = await readHostSystem()
-  const sources = sourcesOfRelease(await readSourcesFiles(), system.codename, recipe.suites)
+  const { system, ...release } = recipe.release ?? (await hostRelease(recipe.suites))
+  const sources = await release.sources()
   if (sources.length === 0) {
     throw new Error(`Cannot install ${system.codename}: no apt source of this machine offers it`)
   }

@@ -2,13 +2,14 @@
  * Disk images of the installed system (`rootfs.ts`) in the shapes people have them, built once each
  * and kept beside it. Needs root: owners of files are kept, and xfs and btrfs are filled mounted.
  */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { GiB, MiB } from '#shared/units.ts'
 import { ensureBuilt } from './build-cache.ts'
 import { runProgram, runScript } from './child-run.ts'
 import { makeDisk, makeExt4, makeMounted } from './fake-system.ts'
-import type { Rootfs } from './rootfs.ts'
+import { makePhysicalVolumes } from './lvm-disk.ts'
+import { DESKTOP_BYTES, type Rootfs } from './rootfs.ts'
 
 /** Twice what a minimal system takes; the files are sparse. */
 const IMAGE_BYTES: number = GiB
@@ -17,6 +18,15 @@ const IMAGE_BYTES: number = GiB
 const FULL_KERNEL_IMAGE_BYTES: number = 2 * GiB
 
 const DATA_PARTITION_BYTES: number = 16 * MiB
+
+/** Room for two kernels with their initramfs. */
+const BOOT_BYTES: number = 128 * MiB
+
+/** Without /usr a system has 60 MB, most of it lists of packages. */
+const LVM_ROOT_BYTES: number = 256 * MiB
+const LVM_BYTES: number = IMAGE_BYTES + LVM_ROOT_BYTES + DATA_PARTITION_BYTES + 8 * MiB
+
+const INTO_SUBVOLUME = 'btrfs -q subvolume create @ >/dev/null; cp -a "$1"/. @/'
 
 /** A bare ext4 file system. */
 export async function ensureExt4Image(rootfs: Rootfs): Promise<string> {
@@ -63,10 +73,84 @@ export async function ensureMbrBtrfsImage(rootfs: Rootfs): Promise<string> {
     await withTree(rootfs, image, async (tree) => {
       await replaceKernel(tree, rootfs.system.fullKernel)
       const root = `${image}.root`
-      const script = 'btrfs -q subvolume create @ >/dev/null; cp -a "$1"/. @/'
-      await makeMounted(root, 'btrfs', FULL_KERNEL_IMAGE_BYTES, { folder: tree, script })
+      await makeMounted(root, 'btrfs', FULL_KERNEL_IMAGE_BYTES, {
+        folder: tree,
+        script: INTO_SUBVOLUME,
+      })
       await makeDisk(image, 'dos', [{ image: root, sizeBytes: FULL_KERNEL_IMAGE_BYTES }])
     })
+  })
+}
+
+/**
+ * A GPT disk as installers make it for servers: /boot on a partition of its own, and a volume group with the
+ * root in two pieces, /usr, and a home that the system has to find itself. fstab names all of them.
+ */
+export async function ensureLvmImage(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'gpt-lvm.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => {
+      const part = (name: string) => `${image}.${name}`
+      const fstab = [
+        '/dev/mapper/my--group-root / ext4 defaults 0 1',
+        '/dev/my-group/usr /usr xfs defaults 0 0',
+        'LABEL=boot /boot ext4 defaults 0 2',
+        '/dev/my-group/home /home ext4 defaults 0 2',
+      ]
+      await writeFile(join(tree, 'etc/fstab'), fstab.map((line) => `${line}\n`).join(''))
+      for (const name of ['boot', 'usr', 'home']) {
+        await rename(join(tree, name), part(`${name}-tree`))
+        await mkdir(join(tree, name))
+      }
+      await makeExt4(part('boot'), part('boot-tree'), BOOT_BYTES, 'boot')
+      await makeExt4(part('root'), tree, LVM_ROOT_BYTES)
+      await makeMounted(part('usr'), 'xfs', IMAGE_BYTES, { folder: part('usr-tree') })
+      await makeExt4(part('home'), part('home-tree'), DATA_PARTITION_BYTES)
+      await makePhysicalVolumes([part('lvm')], LVM_BYTES, 'my-group', [
+        { name: 'root', image: part('root'), sizeBytes: LVM_ROOT_BYTES, addedBytes: 64 * MiB },
+        { name: 'usr', image: part('usr'), sizeBytes: IMAGE_BYTES },
+        { name: 'home', image: part('home'), sizeBytes: DATA_PARTITION_BYTES },
+      ])
+      await makeDisk(image, 'gpt', [
+        { image: part('boot'), sizeBytes: BOOT_BYTES },
+        { image: part('lvm'), sizeBytes: LVM_BYTES },
+      ])
+    })
+  })
+}
+
+/** A GPT disk with the root on xfs and /boot on ext4. */
+export async function ensureGptBootXfsImage(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'gpt-boot-xfs.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => {
+      const [boot, root] = [`${image}.boot`, `${image}.root`]
+      await writeFile(join(tree, 'etc/fstab'), 'LABEL=boot /boot ext4 defaults 0 2\n')
+      await rename(join(tree, 'boot'), `${image}.boot-tree`)
+      await mkdir(join(tree, 'boot'))
+      await makeExt4(boot, `${image}.boot-tree`, BOOT_BYTES, 'boot')
+      await makeMounted(root, 'xfs', IMAGE_BYTES, { folder: tree })
+      await makeDisk(image, 'gpt', [
+        { image: boot, sizeBytes: BOOT_BYTES },
+        { image: root, sizeBytes: IMAGE_BYTES },
+      ])
+    })
+  })
+}
+
+/** A GPT disk with btrfs, the system in subvolume @. */
+export async function ensureGptBtrfsImage(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'gpt-btrfs.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => {
+      const root = `${image}.root`
+      await makeMounted(root, 'btrfs', IMAGE_BYTES, { folder: tree, script: INTO_SUBVOLUME })
+      await makeDisk(image, 'gpt', [{ image: root, sizeBytes: IMAGE_BYTES }])
+    })
+  })
+}
+
+/** A bare ext4 file system with a desktop. */
+export async function ensureDesktopImage(rootfs: Rootfs): Promise<string> {
+  return await ensureBuilt(join(rootfs.folder, 'ext4.img'), async (image) => {
+    await withTree(rootfs, image, async (tree) => await makeExt4(image, tree, DESKTOP_BYTES))
   })
 }
 

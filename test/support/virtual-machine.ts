@@ -69,7 +69,7 @@ const TPM_TIMEOUT_MS = 5_000
 /** How QEMU calls the network that a machine is on. */
 const NETWORK_ID = 'n0'
 
-const LOG_FOLDER = join(CACHE_FOLDER, 'logs')
+export const LOG_FOLDER: string = join(CACHE_FOLDER, 'logs')
 
 /** Where Debian's and Ubuntu's package ovmf puts the firmware. */
 const OVMF_FOLDER = '/usr/share/OVMF'
@@ -145,6 +145,11 @@ export class VirtualMachine implements AsyncDisposable {
   /** Pulls the network cable, or puts it in. */
   async setCable(isIn: boolean): Promise<void> {
     await qmpCommand(this.#controlPath, 'set_link', { name: NETWORK_ID, up: isIn })
+  }
+
+  /** Writes what the screen shows into a file, in PPM. */
+  async screenshot(path: string): Promise<void> {
+    await qmpCommand(this.#controlPath, 'screendump', { filename: path })
   }
 
   /** Cuts the power. */

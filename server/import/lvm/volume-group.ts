@@ -111,7 +111,7 @@ function readSegment(
   if (type !== 'striped') return type
   if (stripeCount !== 1) return 'striped'
   const [physicalVolume, firstExtent] = list(stripes)
-  const found = physicalVolumes.get(String(physicalVolume))
+  const found = typeof physicalVolume === 'string' ? physicalVolumes.get(physicalVolume) : undefined
   if (found === undefined || !isCount(firstExtent) || !isCount(extents)) return 'damaged'
   const startSector = found.firstExtentSector + firstExtent * extentSectors
   const sectors = extents * extentSectors

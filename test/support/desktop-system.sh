@@ -2,7 +2,7 @@
 # Makes a freshly installed system with xfce4 and lightdm a desktop that logs somebody in by itself
 # and says on the serial console when the session is there: mmdebstrap runs it last.
 #
-# usage: bench-desktop.sh ROOT
+# usage: desktop-system.sh ROOT
 set -eu
 root=$1
 
