@@ -1,0 +1,336 @@
+/**
+ * Disks that machines send to become vDisks. Each has a folder, so that neither the end of the server nor that of
+ * the machine loses what has come. One that begins anew on the same disk of the same machine goes on with what is
+ * there: the machine compares, and sends what differs; an operator approves again.
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import {
+  type ImportOptions,
+  type ImportProgress,
+  type ImportResult,
+  importOptionsSchema,
+} from '#server/admin/admin-api.ts'
+import type { Log } from '#server/log.ts'
+import { syncFolder, writeDurably } from '#server/store/durable-file.ts'
+import {
+  type CaptureBegun,
+  type CaptureRequest,
+  type CaptureStatus,
+  captureRequestSchema,
+  type CAPTURE_STATES,
+} from '#shared/capture/capture-protocol.ts'
+import { BootwireError } from '#shared/errors.ts'
+import { enrolCode, parseEnrolCode } from '#shared/identity/enrol-code.ts'
+import { CapturedDisk } from './captured-disk.ts'
+
+export interface CapturesDeps {
+  readonly folder: string
+  /** Makes the image a version of a vDisk. */
+  readonly importImage: (
+    path: string,
+    options: ImportOptions,
+    onProgress: (progress: ImportProgress) => void,
+    signal: AbortSignal,
+  ) => Promise<ImportResult>
+  readonly now: () => number
+  readonly log: Log
+}
+
+export interface CaptureView {
+  readonly id: string
+  /** What the machine shows while it waits. */
+  readonly code: string
+  readonly state: (typeof CAPTURE_STATES)[number]
+  readonly note: string
+  readonly mac: string
+  readonly product: string
+  readonly disk: string
+  readonly sizeBytes: number
+  readonly receivedBytes: number
+  readonly vdisk?: string
+  /** When the machine was last heard of. */
+  readonly seenAtMs: number
+}
+
+/** More at once would be no technician's work. Of those that nobody approves, the oldest gives way. */
+export const CAPTURES_MAX = 32
+
+const RECORD_FILE = 'capture.json'
+
+const recordSchema = v.object({
+  request: captureRequestSchema,
+  /** SHA-256 of the token, hex. */
+  tokenHash: v.string(),
+  code: v.string(),
+  state: v.picklist(['waiting', 'approved', 'importing']),
+  options: v.optional(importOptionsSchema),
+})
+type CaptureRecord = v.InferOutput<typeof recordSchema>
+
+export class Capture {
+  readonly id: string
+  readonly disk: CapturedDisk
+  record: CaptureRecord
+  seenAtMs: number
+  /** Of one that is over: kept as long as the server runs, for the machine to hear it. */
+  outcome: CaptureStatus | undefined
+  note = ''
+  /** One segment after the other. */
+  turn: Promise<unknown> = Promise.resolve()
+
+  constructor(id: string, disk: CapturedDisk, record: CaptureRecord, seenAtMs: number) {
+    this.id = id
+    this.disk = disk
+    this.record = record
+    this.seenAtMs = seenAtMs
+  }
+
+  get status(): CaptureStatus {
+    return this.outcome ?? { state: this.record.state, note: this.note }
+  }
+}
+
+export class Captures implements AsyncDisposable {
+  readonly #deps: CapturesDeps
+  readonly #all = new Map<string, Capture>()
+  readonly #stop = new AbortController()
+  readonly #imports = new Set<Promise<void>>()
+
+  private constructor(deps: CapturesDeps) {
+    this.#deps = deps
+  }
+
+  /** Goes on with what there is. */
+  static async open(deps: CapturesDeps): Promise<Captures> {
+    const captures = new Captures(deps)
+    await mkdir(deps.folder, { recursive: true, mode: 0o700 })
+    for (const id of await readdir(deps.folder)) await captures.#load(id)
+    return captures
+  }
+
+  list(): CaptureView[] {
+    return [...this.#all.values()].map(viewOf)
+  }
+
+  async begin(request: CaptureRequest): Promise<CaptureBegun> {
+    const token = randomBytes(24).toString('base64url')
+    const tokenHash = hashOf(token)
+    const before = this.#sameDisk(request)
+    if (before === undefined) await this.#makeRoom()
+    const id = before?.id ?? randomBytes(16).toString('hex')
+    const code = enrolCode(randomBytes(32), id, token)
+    const record: CaptureRecord = { request, tokenHash, code, state: 'waiting' }
+    const folder = join(this.#deps.folder, id)
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await this.#save(id, record)
+    if (before !== undefined) {
+      before.record = record
+      before.outcome = undefined
+      before.note = ''
+      before.seenAtMs = this.#deps.now()
+    } else {
+      const disk = await CapturedDisk.open(folder, request.disk.sizeBytes)
+      this.#all.set(id, new Capture(id, disk, record, this.#deps.now()))
+    }
+    this.#deps.log.info({ capture: id, code, disk: request.disk }, 'a machine wants to be captured')
+    return { id, token, code }
+  }
+
+  /** Returns the capture of who has its token. @throws {BootwireError} CAPTURE_REFUSED */
+  authorized(id: string, token: string): Capture {
+    const capture = this.#all.get(id)
+    const isRight =
+      capture !== undefined &&
+      timingSafeEqual(Buffer.from(hashOf(token)), Buffer.from(capture.record.tokenHash))
+    if (!isRight) {
+      throw new BootwireError(
+        'CAPTURE_REFUSED',
+        'The server takes nothing of this disk: it was refused, removed, or begun anew elsewhere',
+      )
+    }
+    capture.seenAtMs = this.#deps.now()
+    return capture
+  }
+
+  /** `which`: the code on the machine's screen, or the beginning of an id. */
+  async approve(which: string, options: ImportOptions): Promise<CaptureView> {
+    const capture = this.#find(which)
+    if (capture.record.state !== 'waiting' || capture.outcome !== undefined) {
+      throw new BootwireError(
+        'IN_USE',
+        `Cannot approve capture ${capture.id.slice(0, 8)}: it is ${capture.status.state} already`,
+      )
+    }
+    const record: CaptureRecord = {
+      ...capture.record,
+      state: 'approved',
+      options: v.parse(importOptionsSchema, options),
+    }
+    await this.#save(capture.id, record)
+    capture.record = record
+    return viewOf(capture)
+  }
+
+  /** Refuses it, or gives up what has come. */
+  async remove(which: string): Promise<CaptureView> {
+    const capture = this.#find(which)
+    if (capture.record.state === 'importing' && capture.outcome === undefined) {
+      throw new BootwireError('IN_USE', 'Cannot remove a capture that is being made a vDisk')
+    }
+    const view = viewOf(capture)
+    await this.#forget(capture)
+    return view
+  }
+
+  /** Everything is there: makes it a vDisk, after reading it once more. */
+  async finish(capture: Capture): Promise<void> {
+    const record: CaptureRecord = { ...capture.record, state: 'importing' }
+    await this.#save(capture.id, record)
+    capture.record = record
+    this.#startImport(capture)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort()
+    await Promise.all(this.#imports)
+    for (const { disk, turn } of this.#all.values()) {
+      await turn.catch(() => undefined)
+      await disk[Symbol.asyncDispose]()
+    }
+  }
+
+  async #load(id: string): Promise<void> {
+    const folder = join(this.#deps.folder, id)
+    try {
+      const text = await readFile(join(folder, RECORD_FILE), 'utf8')
+      const record = v.parse(recordSchema, JSON.parse(text))
+      const disk = await CapturedDisk.open(folder, record.request.disk.sizeBytes)
+      const capture = new Capture(id, disk, record, this.#deps.now())
+      this.#all.set(id, capture)
+      if (record.state === 'importing') this.#startImport(capture)
+    } catch (error) {
+      // Begun and not written down: nobody has been told of it.
+      this.#deps.log.warn({ err: error, capture: id }, 'a capture cannot be read and is removed')
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  #startImport(capture: Capture): void {
+    const running = this.#import(capture).finally(() => this.#imports.delete(running))
+    this.#imports.add(running)
+  }
+
+  async #import(capture: Capture): Promise<void> {
+    const { log, importImage } = this.#deps
+    const { signal } = this.#stop
+    const { disk, id, record } = capture
+    const { options } = record
+    try {
+      if (options === undefined) throw new Error('a capture without approval')
+      const onVerified = (doneBytes: number) => {
+        capture.note = `reading it once more, ${Math.floor((100 * doneBytes) / disk.sizeBytes)} %`
+      }
+      await disk.verify(onVerified, signal)
+      const onProgress = ({ stage, doneBytes, totalBytes }: ImportProgress) => {
+        const share = totalBytes === 0 ? '' : `, ${Math.floor((100 * doneBytes) / totalBytes)} %`
+        capture.note = `${stage}${share}`
+      }
+      const { version } = await importImage(disk.path, options, onProgress, signal)
+      capture.outcome = { state: 'done', note: `it is ${version.vdisk}@${version.number}` }
+      log.info({ capture: id, version: version.number, vdisk: version.vdisk }, 'captured')
+      await this.#removeFolder(capture)
+    } catch (error) {
+      if (signal.aborted) return // goes on when the server is back
+      const note = error instanceof Error ? error.message : String(error)
+      log.warn({ capture: id }, `capture failed: ${note}`)
+      capture.outcome = { state: 'failed', note }
+      // What has come is good: approved again, it is tried again.
+      await this.#save(id, { ...record, state: 'waiting' })
+    }
+  }
+
+  #find(which: string): Capture {
+    const code = parseEnrolCode(which)
+    const found = [...this.#all.values()].filter(
+      ({ id, record }) => record.code === code || (which.length >= 4 && id.startsWith(which)),
+    )
+    if (found[0] !== undefined && found.length === 1) return found[0]
+    throw new BootwireError(
+      'NOT_FOUND',
+      `Cannot find a capture "${which}": expected the code on the machine's screen, or an id of "bootwire capture ls"`,
+    )
+  }
+
+  #sameDisk({ facts, disk }: CaptureRequest): Capture | undefined {
+    const key = (request: CaptureRequest) =>
+      JSON.stringify([request.facts.macs[0], request.facts.uuid, request.disk])
+    return [...this.#all.values()].find(
+      (capture) =>
+        capture.outcome?.state !== 'done' &&
+        capture.record.state !== 'importing' &&
+        key(capture.record.request) === key({ facts, disk }),
+    )
+  }
+
+  /** @throws {BootwireError} IN_USE */
+  async #makeRoom(): Promise<void> {
+    if (this.#all.size < CAPTURES_MAX) return
+    const isIdle = ({ record, outcome, disk }: Capture) =>
+      outcome?.state === 'done' || (record.state === 'waiting' && disk.receivedBytes === 0)
+    const [oldest] = [...this.#all.values()]
+      .filter(isIdle)
+      .sort((a, b) => a.seenAtMs - b.seenAtMs)
+    if (oldest === undefined) {
+      throw new BootwireError(
+        'IN_USE',
+        `Cannot begin another capture: there are ${CAPTURES_MAX}; "bootwire capture rm" makes room`,
+      )
+    }
+    await this.#forget(oldest)
+  }
+
+  async #forget(capture: Capture): Promise<void> {
+    this.#all.delete(capture.id)
+    await capture.turn.catch(() => undefined)
+    await this.#removeFolder(capture)
+    await capture.disk[Symbol.asyncDispose]().catch(() => undefined)
+  }
+
+  async #removeFolder({ id }: Capture): Promise<void> {
+    await rm(join(this.#deps.folder, id), { recursive: true, force: true })
+  }
+
+  async #save(id: string, record: CaptureRecord): Promise<void> {
+    const folder = join(this.#deps.folder, id)
+    const path = join(folder, RECORD_FILE)
+    const fresh = `${path}.${randomBytes(4).toString('hex')}`
+    await writeDurably(fresh, Buffer.from(JSON.stringify(record)))
+    await rename(fresh, path)
+    await syncFolder(folder)
+  }
+}
+
+function viewOf(capture: Capture): CaptureView {
+  const { id, record, disk, seenAtMs, status } = capture
+  const { facts } = record.request
+  return {
+    id,
+    code: record.code,
+    state: status.state,
+    note: status.note,
+    mac: facts.macs[0] ?? '',
+    product: facts.product ?? '',
+    disk: record.request.disk.name,
+    sizeBytes: disk.sizeBytes,
+    receivedBytes: disk.receivedBytes,
+    ...(record.options !== undefined && { vdisk: record.options.name }),
+    seenAtMs,
+  }
+}
+
+function hashOf(token: string): string {
+  return createHash('sha256').update(token).digest('hex')
+}
