@@ -16,11 +16,11 @@ import {
 import type { Log } from '#server/log.ts'
 import { syncFolder, writeDurably } from '#server/store/durable-file.ts'
 import {
+  type CAPTURE_STATES,
   type CaptureBegun,
   type CaptureRequest,
   type CaptureStatus,
   captureRequestSchema,
-  type CAPTURE_STATES,
 } from '#shared/capture/capture-protocol.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { enrolCode, parseEnrolCode } from '#shared/identity/enrol-code.ts'
@@ -280,9 +280,7 @@ export class Captures implements AsyncDisposable {
     if (this.#all.size < CAPTURES_MAX) return
     const isIdle = ({ record, outcome, disk }: Capture) =>
       outcome?.state === 'done' || (record.state === 'waiting' && disk.receivedBytes === 0)
-    const [oldest] = [...this.#all.values()]
-      .filter(isIdle)
-      .sort((a, b) => a.seenAtMs - b.seenAtMs)
+    const [oldest] = [...this.#all.values()].filter(isIdle).sort((a, b) => a.seenAtMs - b.seenAtMs)
     if (oldest === undefined) {
       throw new BootwireError(
         'IN_USE',

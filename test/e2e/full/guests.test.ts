@@ -52,11 +52,11 @@ describe('a guest', { timeout: 8 * BOOT_TIMEOUT_MS + 2 * DESKTOP_TIMEOUT_MS }, (
     const rootfs = await install('lvm', { packages: ['lvm2'] })
     await boots('lvm', await ensureLvmImage(rootfs), async (shell) => {
       const source = async (folder: string) =>
-        await shell.read(`findmnt -no SOURCE,FSTYPE ${folder}`)
+        await shell.read(`findmnt -rno SOURCE,FSTYPE ${folder}`)
       assert.equal(await source('/'), '/dev/mapper/my--group-root ext4')
-      assert.equal(await source('/usr'), '/dev/mapper/my--group-usr  xfs')
+      assert.equal(await source('/usr'), '/dev/mapper/my--group-usr xfs')
       assert.equal(await source('/home'), '/dev/mapper/my--group-home ext4')
-      assert.match(await source('/boot'), /^\/dev\/nbd0p1 +ext4$/)
+      assert.match(await source('/boot'), /^\/dev\/nbd0p1 ext4$/)
       const volumes = await shell.read('lvs --noheadings -o lv_name,lv_active | tr -s " \\n" ","')
       assert.equal(volumes, ',home,active,root,active,usr,active,')
       const links = 'readlink -f /dev/my-group/root /dev/mapper/my--group-root | uniq | wc -l'
@@ -77,7 +77,7 @@ describe('a guest', { timeout: 8 * BOOT_TIMEOUT_MS + 2 * DESKTOP_TIMEOUT_MS }, (
     const rootfs = await install('btrfs', { release: UBUNTU_24 })
     await boots('ubuntu', await ensureGptBtrfsImage(rootfs), async (shell) => {
       assert.equal(await shell.read('. /etc/os-release; echo $ID-$VERSION_ID'), 'ubuntu-24.04')
-      assert.equal(await shell.read('findmnt -no FSTYPE,FSROOT /'), 'btrfs  /@')
+      assert.equal(await shell.read('findmnt -rno FSTYPE,FSROOT /'), 'btrfs /@')
     })
   })
 
