@@ -5,11 +5,14 @@
  * Order of starting: database (its lock keeps a second server out of the folder), key, store,
  * listeners, administration. What is open is closed in reverse, also when starting fails half-way.
  */
+import * as v from 'valibot'
 import { AdminAnswers } from './admin/admin-answers.ts'
+import { type ImportProgress, importOptionsSchema } from './admin/admin-api.ts'
 import { createAdminRoutes } from './admin/admin-routes.ts'
 import { AdminServer } from './admin/admin-server.ts'
 import { subjectFinder } from './admin/audit-subject.ts'
 import { RemoteAdmin } from './admin/remote-admin.ts'
+import { type Importer, importVDisk, type VDiskRoutesServices } from './admin/vdisk-routes.ts'
 import { AccessTokens } from './administrators/access-tokens.ts'
 import { AuditLog } from './administrators/audit-log.ts'
 import { BootFiles } from './boot/boot-files.ts'
@@ -17,6 +20,8 @@ import { createBootHandler, sendKeyChain } from './boot/boot-http.ts'
 import { ENTRY_SCRIPT_PATH, KEY_CHAIN_PATH, programPath } from './boot/boot-paths.ts'
 import { renderEntryScript } from './boot/boot-script.ts'
 import { findMemtest } from './boot/memtest-files.ts'
+import { captureHandler } from './capture/capture-http.ts'
+import { Captures } from './capture/captures.ts'
 import { createBootPlanner } from './clients/boot-planner.ts'
 import type { ServeConfig } from './config.ts'
 import { type Core, createCore } from './core.ts'
@@ -37,6 +42,7 @@ import { LevelStateStore } from './state/level-state-store.ts'
 import {
   adminSocketPath,
   auditFolder,
+  capturesFolder,
   databaseFolder,
   ensureStateFolder,
   spoolFolder,
@@ -101,19 +107,34 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   await core.lintReports.sweep(new Set(await chunkStore.listVersions()))
   await core.writes.sweep(new Set((await core.registry.list()).map(({ id }) => id)))
   await warnOfMissingVDisk(config, core, log)
-  const ports = await listenForClients(config, deps, { core, bootFiles, key, opened })
+  const importServices = {
+    ...core,
+    importImage: ((request, onProgress, signal) =>
+      importImage(
+        request,
+        { store: chunkStore, bootFiles, spool, log },
+        onProgress,
+        signal,
+      )) satisfies Importer,
+    log,
+  }
+  const captures = opened.use(await openCaptures(config, importServices))
+  const capture = captureHandler({
+    captures,
+    assertRoom: (neededBytes, name) => spool.assertRoom(neededBytes, name),
+    log,
+  })
+  const ports = await listenForClients(config, deps, { core, bootFiles, capture, key, opened })
   const tokens = new AccessTokens(store, Date.now)
   const audit = await AuditLog.open(auditFolder(config.stateFolder))
   opened.defer(() => audit.close())
   const routes = createAdminRoutes({
     tokens,
     audit,
-    ...core,
+    ...importServices,
+    captures,
     chunkStore,
-    importImage: (request, onProgress, signal) =>
-      importImage(request, { store: chunkStore, bootFiles, spool, log }, onProgress, signal),
     lintImage: (source, report, signal) => lintImage(source, { spool, log, report, signal }),
-    log,
     rollOver: () => prepareRollOver(config.stateFolder, key),
     server: { config, ...ports, pin: key.pin, startedAtMs: Date.now() },
   })
@@ -125,6 +146,22 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   core.catalog.garbage.schedule()
   const running = opened.move()
   return { ...ports, ...adminPort, pin: key.pin, stop: () => running.disposeAsync() }
+}
+
+async function openCaptures(
+  { stateFolder }: ServeConfig,
+  services: VDiskRoutesServices,
+): Promise<Captures> {
+  return await Captures.open({
+    folder: capturesFolder(stateFolder),
+    importImage: async (path, options, onProgress, signal) => {
+      const progress = (update: unknown) => onProgress(update as ImportProgress)
+      const wish = v.parse(importOptionsSchema, options)
+      return await importVDisk(services, { path }, wish, { signal, progress })
+    },
+    now: Date.now,
+    log: services.log,
+  })
 }
 
 async function listenForAdministrators(
@@ -163,11 +200,12 @@ async function listenForClients(
   parts: {
     readonly core: Core
     readonly bootFiles: BootFiles
+    readonly capture: ReturnType<typeof captureHandler>
     readonly key: ServerKey
     readonly opened: AsyncDisposableStack
   },
 ): Promise<{ readonly httpPort: number; readonly tlsPort: number }> {
-  const { core, key, bootFiles, opened } = parts
+  const { core, key, bootFiles, capture, opened } = parts
   const { address, serverName, menuSeconds, unknownClients } = config
   const vdiskForAnyone = unknownClients.kind === 'vdisk' ? unknownClients.vdisk : undefined
   const agentServer = createAgentServer(key)
@@ -208,7 +246,7 @@ async function listenForClients(
   opened.defer(() => closeServer(bootServer))
   agentServer.on('request', (request, response) => {
     if (request.url === KEY_CHAIN_PATH) sendKeyChain(key.chain, response)
-    else handler(request, response)
+    else if (!capture(request, response)) handler(request, response)
   })
   bootServer.on('request', handler)
   const httpPort = await listen(bootServer, {

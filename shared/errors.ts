@@ -263,6 +263,16 @@ export const ERROR_KINDS = {
     'Check the MTU on the way to the server (tunnels, VLANs, jumbo frames): small packets come through, large ones do not (sysctl net.ipv4.tcp_mtu_probing=1 on the server finds out what does); and look at the load of the server',
     true,
   ),
+  CAPTURE_REFUSED: kind(
+    'BW-E423',
+    'See "bootwire capture ls" on the server. Begun again, it goes on with what the server has',
+    true,
+  ),
+  CAPTURE_IMPOSSIBLE: kind(
+    'BW-E424',
+    'Name a disk that nothing uses, such as /dev/sda (lsblk, or "cat /proc/partitions"), and unmount what is on it',
+    true,
+  ),
   INTERNAL: kind('BW-E999', 'Report this as a bug, with the lines above'),
 } as const satisfies Record<string, ErrorKind>
 

@@ -4,6 +4,8 @@
  */
 import { writeFileSync } from 'node:fs'
 import type { ServerAddress } from '#shared/boot/kernel-cmdline.ts'
+import { BootwireError } from '#shared/errors.ts'
+import { type CaptureOptions, captureDisk } from '../capture/capture-disk.ts'
 import { checkChain, type Probes } from '../diagnosis/chain-check.ts'
 import {
   type NetworkFacts,
@@ -21,10 +23,12 @@ import {
   probeStream,
   probeTls,
 } from '../diagnosis/server-probes.ts'
+import { BlockDevices } from '../local-disk/block-devices.ts'
 import { macOfCard, readMachineFacts } from '../machine/read-facts.ts'
+import { showCaptureScreen } from '../screen/capture-screen.ts'
 import type { Consoles } from '../screen/consoles.ts'
 import type { Key } from '../screen/keys.ts'
-import { showTechnicianScreen } from '../screen/technician-screen.ts'
+import { showTechnicianScreen, type TechnicianOptions } from '../screen/technician-screen.ts'
 import { networkFacts } from './network.ts'
 import type { RunFolder } from './run-folder.ts'
 
@@ -92,12 +96,31 @@ export class Technician implements AsyncDisposable {
         serverName: identity?.serverName,
       }
     }
-    await showTechnicianScreen(consoles, {
+    const options: TechnicianOptions = {
       about,
       check: (onChange) => checkChain(this.#probes(), onChange),
       // Nothing is mounted yet that would have to be written back.
       restart: () => writeFileSync('/proc/sysrq-trigger', 'b'),
-    })
+    }
+    while ((await showTechnicianScreen(consoles, options)) === 'capture') {
+      await showCaptureScreen(consoles, {
+        about,
+        disks: () => new BlockDevices().disks(),
+        capture: (name, onProgress, signal) => this.#capture(name, onProgress, signal),
+      })
+    }
+  }
+
+  async #capture(
+    name: string,
+    onProgress: CaptureOptions['onProgress'],
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { servers, session } = this.#parts
+    const pin = session()?.trust.known
+    if (pin === undefined) throw new BootwireError('NO_ADDRESS', 'There is no network yet')
+    const facts = readMachineFacts(this.#network().interfaceName)
+    return await captureDisk({ path: `/dev/${name}`, servers, pin, facts, onProgress, signal })
   }
 
   #network(): NetworkFacts {

@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { parseSize } from '#shared/amounts.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { formatCommand, showCommand } from './cache-commands.ts'
+import { captureCommand } from './capture-command.ts'
 import { renewKeyCommand, showKeyCommand } from './key-commands.ts'
 import { dropCommand, showAreaCommand } from './write-area-commands.ts'
 
@@ -29,6 +30,9 @@ const USAGE = `usage:
   bootwire-agent key renew DEVICE
       make another one
 
+  bootwire-agent capture DEVICE
+      send a disk or partition to the server this machine was started from, to become a vDisk
+
 A disk gets a partition table; a cache on a whole disk leaves a quarter of it, at most 32 GiB, for a write
 area, or what --write-area says, as 8GiB or none. A partition of a disk with a GPT becomes one of ours.
 --force also takes a device that is not empty: everything on it is lost.
@@ -38,6 +42,9 @@ async function run(): Promise<void> {
   const { positionals, values } = readArguments()
   const [group, command, path, ...rest] = positionals
   if (values.help === true || group === undefined) return say(USAGE)
+  if (group === 'capture' && command !== undefined && path === undefined) {
+    return say(await captureCommand(command))
+  }
   if (path === undefined) throw unknownCommand()
   const { force = false, 'write-area': areaSize } = values
   const name = [group, command, ...rest.map(() => 'more')].join(' ')

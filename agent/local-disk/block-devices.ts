@@ -53,6 +53,18 @@ export class BlockDevices {
     }
   }
 
+  /** Where the partitions of a disk lie; none of what is not partitioned. */
+  partitionsOf(disk: string): { readonly start: number; readonly sizeBytes: number }[] {
+    const folder = join(this.#sysFolder, 'class/block', disk)
+    return namesIn(folder).flatMap((name) => {
+      const isPartition = readNumber(join(folder, name, 'partition')) !== undefined
+      const start = readNumber(join(folder, name, 'start'))
+      const sectors = readNumber(join(folder, name, 'size'))
+      if (!isPartition || start === undefined || sectors === undefined) return []
+      return [{ start: start * SYSFS_SECTOR_BYTES, sizeBytes: sectors * SYSFS_SECTOR_BYTES }]
+    })
+  }
+
   /** Name of the device of a disk's partition. */
   partition(disk: string, number: number): string | undefined {
     const names = namesIn(join(this.#sysFolder, 'class/block', disk))

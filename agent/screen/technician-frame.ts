@@ -36,7 +36,7 @@ const EMPHASES: Readonly<Record<LinkReport['state'], Row['emphasis']>> = {
   testing: undefined,
 }
 
-const KEYS = 'R: check again    C: go on with the boot    B: restart    Others: redraw'
+const KEYS = 'R: check again    D: send a disk    C: go on with the boot    B: restart'
 
 export function technicianFrame({ facts, hostname, serverName, reports }: TechnicianView): Frame {
   const [mac = 'no network card'] = facts.macs

@@ -27,18 +27,23 @@ export interface TechnicianOptions {
 /** A cable that is put in, a port that is set right: seen without a key. */
 const AGAIN_AFTER_MS = 5_000
 
-/** Returns when somebody goes on with the boot. */
+/** What the person wants who leaves it. */
+export type TechnicianWish = 'go on' | 'capture'
+
+/** Returns what somebody wants. */
 export async function showTechnicianScreen(
   host: OverlayHost,
   options: TechnicianOptions,
-): Promise<void> {
+): Promise<TechnicianWish> {
   const { about, check, restart, againAfterMs = AGAIN_AFTER_MS } = options
   const leaving = new AbortController()
+  let wish: TechnicianWish = 'go on'
   let wake = Promise.withResolvers<void>()
   const onKey = (key: Key): boolean => {
     const character = key.kind === 'character' ? key.character.toLowerCase() : ''
     if (character === 'b') restart()
-    if (character === 'c' || key.kind === 'escape') leaving.abort()
+    if (character === 'd') wish = 'capture'
+    if (['c', 'd'].includes(character) || key.kind === 'escape') leaving.abort()
     if (character !== 'r' && !leaving.signal.aborted) return false
     wake.resolve()
     return true
@@ -58,11 +63,12 @@ export async function showTechnicianScreen(
     const before = last
     const checked = check((reports) => show(merge(before, reports)))
     last = (await Promise.race([checked, wake.promise])) ?? last
-    if (leaving.signal.aborted) return
+    if (leaving.signal.aborted) break
     // Whole, for the log of a serial line.
     screen.draw(technicianFrame({ ...about(), reports: last }))
     await Promise.race([sleep(againAfterMs, undefined, { ref: false }), wake.promise])
   }
+  return wish
 }
 
 function merge(before: readonly LinkReport[], now: readonly LinkReport[]): LinkReport[] {

@@ -6,6 +6,7 @@ import type { ClientState } from '#server/state/records.ts'
 import { VERSION } from '#server/version.ts'
 import type { StatusView } from './admin-api.ts'
 import { type AdministratorRoutesServices, administratorRoutes } from './administrator-routes.ts'
+import { type CaptureRoutesServices, captureRoutes } from './capture-routes.ts'
 import { type ClientRoutesServices, clientRoutes } from './client-routes.ts'
 import { type JoinRoutesServices, joinRoutes } from './join-routes.ts'
 import { type KeyRoutesServices, keyRoutes } from './key-routes.ts'
@@ -31,6 +32,7 @@ export type AdminServices = ClientRoutesServices &
   StoreRoutesServices &
   JoinRoutesServices &
   AdministratorRoutesServices &
+  CaptureRoutesServices &
   Pick<KeyRoutesServices, 'rollOver'> & { readonly server: ServerFacts }
 
 export function createAdminRoutes(services: AdminServices): Route[] {
@@ -42,6 +44,7 @@ export function createAdminRoutes(services: AdminServices): Route[] {
     ...storeRoutes(services),
     ...clientRoutes(services),
     ...joinRoutes(services),
+    ...captureRoutes(services),
     ...keyRoutes(services),
     ...administratorRoutes(services),
   ]

@@ -61,6 +61,11 @@ export const RIGHTS: Readonly<Record<string, Right>> = {
   'POST /administrators': { role: 'administrator', action: 'admin add' },
   'DELETE /administrators/:administrator': { role: 'administrator', action: 'admin rm' },
 
+  'GET /captures': { role: 'operator' },
+  /** Makes a vDisk, as an upload does. */
+  'POST /captures/:capture/approve': { role: 'administrator', action: 'capture approve' },
+  'DELETE /captures/:capture': { role: 'operator', action: 'capture rm' },
+
   'POST /vdisks': { role: 'owner', action: 'vdisk import' },
   'POST /images/lint': { role: 'owner', action: 'vdisk lint' },
   'POST /key/roll-over': { role: 'owner', action: 'key roll-over' },

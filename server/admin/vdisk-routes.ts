@@ -143,7 +143,8 @@ function optionsIn(query: URLSearchParams): unknown {
   }
 }
 
-async function importVDisk(
+/** Imports an image and registers what it became, as the route does. */
+export async function importVDisk(
   services: VDiskRoutesServices,
   source: ImportSource,
   options: ImportOptions,

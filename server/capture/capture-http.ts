@@ -45,11 +45,10 @@ export function captureHandler(
     if (url !== CAPTURE_PATH && !url.startsWith(`${CAPTURE_PATH}/`)) return false
     respond(deps, request)
       .then((body) => send(response, 200, body))
-      .catch((error: unknown) => {
+      .catch(async (error: unknown) => {
+        await drain(request)
         const status = error instanceof BootwireError ? (STATUS_BY_CODE[error.code] ?? 500) : 500
         if (status === 500) deps.log.error({ err: error, url }, 'capture request failed')
-        // What is left of the body is not waited for.
-        if (!request.complete) response.setHeader('connection', 'close')
         send(response, status, { error: describeError(error) })
       })
     return true
@@ -71,7 +70,7 @@ async function respond(deps: CaptureHttpDeps, request: IncomingMessage): Promise
   if (name === 'GET ID') return capture.status
   if (name === 'GET ID segments') return Buffer.from(capture.disk.hashes)
   if (name === 'PUT ID segments N') {
-    await inTurn(capture, () => receive(deps, capture, Number(index), request))
+    await inTurn(capture, () => receive(deps, capture, index ?? '', request))
     return capture.status
   }
   if (name === 'POST ID finish') {
@@ -92,13 +91,14 @@ async function inTurn(capture: Capture, work: () => Promise<void>): Promise<void
 async function receive(
   { assertRoom }: CaptureHttpDeps,
   capture: Capture,
-  index: number,
+  segment: string,
   request: IncomingMessage,
 ): Promise<void> {
   assertApproved(capture)
   const { disk } = capture
-  if (!Number.isInteger(index) || index < 0 || index >= segmentCount(disk.sizeBytes)) {
-    throw new BootwireError('INVALID_ARGUMENT', `Cannot take segment ${index}: there is none`)
+  const index = /^\d{1,9}$/.test(segment) ? Number(segment) : -1
+  if (index < 0 || index >= segmentCount(disk.sizeBytes)) {
+    throw new BootwireError('INVALID_ARGUMENT', `Cannot take segment "${segment}": there is none`)
   }
   const length = segmentBytes(disk.sizeBytes, index)
   const hash = String(request.headers[HASH_HEADER] ?? '')
@@ -142,6 +142,19 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer> {
     }
   }
   return Buffer.concat(parts)
+}
+
+/** An answer before the end of what is sent would be lost. */
+async function drain(request: IncomingMessage): Promise<void> {
+  let lengthBytes = 0
+  try {
+    for await (const part of request) {
+      lengthBytes += (part as Buffer).length
+      if (lengthBytes > PACKED_BYTES_MAX) break
+    }
+  } catch {
+    // It broke off, or was read already.
+  }
 }
 
 async function unpacked(packed: Buffer, maxOutputLength: number): Promise<Buffer> {

@@ -124,7 +124,7 @@ export function answer<Result>(
 
 /** Path of a client or vDisk below a collection, whatever characters its name has. */
 export function itemPath(
-  collection: 'administrators' | 'clients' | 'join' | 'vdisks',
+  collection: 'administrators' | 'captures' | 'clients' | 'join' | 'vdisks',
   name: string,
   rest = '',
 ): string {

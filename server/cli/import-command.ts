@@ -3,6 +3,7 @@ import { createReadStream, fstatSync, statSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Readable } from 'node:stream'
 import { isatty } from 'node:tty'
+import type { Argv } from 'yargs'
 import type { ImportOptions, ImportResult } from '#server/admin/admin-api.ts'
 import type { VDiskAccess } from '#server/vdisks/vdisk.ts'
 import { formatBytes, MiB } from '#shared/units.ts'
@@ -24,14 +25,9 @@ import { formatDuration, formatPairs, formatTime } from './table.ts'
 import type { Terminal } from './terminal.ts'
 import { formatRoot } from './version-commands.ts'
 
-interface ImportCommandOptions extends CommonOptions {
+interface ImportCommandOptions extends CommonOptions, GivenImportOptions {
   readonly file: string
   readonly name?: string | undefined
-  readonly title?: string | undefined
-  readonly rootPartition?: number | undefined
-  readonly kernelOptional: boolean
-  readonly promote: boolean
-  readonly access?: VDiskAccess | undefined
   readonly json: boolean
 }
 
@@ -40,7 +36,7 @@ export function importCommand(cli: Cli, terminal: Terminal): Cli {
     'import <file>',
     'Make a vDisk, or the next version of one, of a disk or file-system image',
     (cli) =>
-      withJson(cli)
+      withImportOptions(withJson(cli))
         .positional('file', {
           type: 'string',
           demandOption: true,
@@ -53,27 +49,6 @@ export function importCommand(cli: Cli, terminal: Terminal): Cli {
           describe:
             'Name of the vDisk; else the name of the file. One that is there gets a new version',
         })
-        .option('promote', {
-          type: 'boolean',
-          default: false,
-          describe: 'The next boots get the new version at once',
-        })
-        .option('access', {
-          choices: ACCESSES,
-          requiresArg: true,
-          describe: 'Who gets the vDisk; a new one is for machines that prove who they are',
-        })
-        .option('title', { type: 'string', requiresArg: true, describe: 'Line in the boot menu' })
-        .option('root-partition', {
-          type: 'number',
-          requiresArg: true,
-          describe: 'Partition of the root file system, counted from 1; else it is found',
-        })
-        .option('kernel-optional', {
-          type: 'boolean',
-          default: false,
-          describe: 'Take an image without a kernel, to run on the default boot kernel',
-        })
         .example('$0 vdisk import debian.img', 'vDisk "debian", or its next version')
         .example(
           '$0 vdisk import debian-2.qcow2 --name debian --promote',
@@ -84,6 +59,32 @@ export function importCommand(cli: Cli, terminal: Terminal): Cli {
         .example('$0 vdisk import dual.img --root-partition 3', 'root is on the third partition'),
     (options) => importVDisk(options, terminal),
   )
+}
+
+/** What an import is told beside its image and its name. */
+export function withImportOptions<Options extends CommonOptions>(cli: Argv<Options>) {
+  return cli
+    .option('promote', {
+      type: 'boolean',
+      default: false,
+      describe: 'The next boots get the new version at once',
+    })
+    .option('access', {
+      choices: ACCESSES,
+      requiresArg: true,
+      describe: 'Who gets the vDisk; a new one is for machines that prove who they are',
+    })
+    .option('title', { type: 'string', requiresArg: true, describe: 'Line in the boot menu' })
+    .option('root-partition', {
+      type: 'number',
+      requiresArg: true,
+      describe: 'Partition of the root file system, counted from 1; else it is found',
+    })
+    .option('kernel-optional', {
+      type: 'boolean',
+      default: false,
+      describe: 'Take an image without a kernel, to run on the default boot kernel',
+    })
 }
 
 async function importVDisk(options: ImportCommandOptions, terminal: Terminal): Promise<void> {
@@ -143,9 +144,22 @@ function standardInput(): Readable {
 }
 
 function importOptions(options: ImportCommandOptions): ImportOptions {
-  const { file, title, rootPartition, kernelOptional, promote, access } = options
+  const { file } = options
   const name = options.name ?? (file === STDIO ? '' : nameOfFile(file))
   if (name === '') throw new UsageError('Expected --name: standard input has none')
+  return importOptionsOf(name, options)
+}
+
+export interface GivenImportOptions {
+  readonly title?: string | undefined
+  readonly rootPartition?: number | undefined
+  readonly kernelOptional: boolean
+  readonly promote: boolean
+  readonly access?: VDiskAccess | undefined
+}
+
+export function importOptionsOf(name: string, options: GivenImportOptions): ImportOptions {
+  const { title, rootPartition, kernelOptional, promote, access } = options
   return {
     name,
     kernelOptional,

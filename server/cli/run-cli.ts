@@ -3,6 +3,7 @@ import yargs from 'yargs'
 import { VERSION } from '#server/version.ts'
 import { BootwireError, describeError } from '#shared/errors.ts'
 import { adminCommands, auditCommand } from './admin-commands.ts'
+import { captureCommands } from './capture-commands.ts'
 import { clientCommands } from './client-commands.ts'
 import {
   BadOutcome,
@@ -67,6 +68,7 @@ function createCli(args: readonly string[], terminal: Terminal) {
       vdiskCommands,
       clientCommands,
       joinCommands,
+      captureCommands,
       keyCommands,
       adminCommands,
       pxeCommands,

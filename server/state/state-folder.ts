@@ -35,6 +35,11 @@ export function tracesFolder(stateFolder: string): string {
   return join(stateFolder, 'traces')
 }
 
+/** Disks of machines on their way to become vDisks. */
+export function capturesFolder(stateFolder: string): string {
+  return join(stateFolder, 'captures')
+}
+
 /** What clients have written over vDisks. */
 export function writesFolder(stateFolder: string): string {
   return join(stateFolder, 'writes')
