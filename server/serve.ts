@@ -101,11 +101,7 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   opened.defer(() => core.bootSets.close())
   opened.defer(() => core.boots.save())
   opened.defer(() => core.catalog.garbage.close())
-  await core.boots.markInterrupted()
-  await core.catalog.sweep()
-  await core.traces.sweep()
-  await core.lintReports.sweep(new Set(await chunkStore.listVersions()))
-  await core.writes.sweep(new Set((await core.registry.list()).map(({ id }) => id)))
+  await sweepLeftovers(core, chunkStore)
   await warnOfMissingVDisk(config, core, log)
   const importServices = {
     ...core,
@@ -146,6 +142,15 @@ export async function startServer(config: ServeConfig, deps: ServeDeps): Promise
   core.catalog.garbage.schedule()
   const running = opened.move()
   return { ...ports, ...adminPort, pin: key.pin, stop: () => running.disposeAsync() }
+}
+
+/** What a server that was killed has left of what nobody has any more. */
+async function sweepLeftovers(core: Core, chunkStore: ContentStore): Promise<void> {
+  await core.boots.markInterrupted()
+  await core.catalog.sweep()
+  await core.traces.sweep()
+  await core.lintReports.sweep(new Set(await chunkStore.listVersions()))
+  await core.writes.sweep(new Set((await core.registry.list()).map(({ id }) => id)))
 }
 
 async function openCaptures(

@@ -74,7 +74,7 @@ async function begin(
   { servers, pin, facts, signal }: CaptureOptions,
   { name, sizeBytes }: CapturedSource,
 ): Promise<{ readonly client: CaptureClient; readonly code: string }> {
-  let failure: unknown
+  let failure = new BootwireError('SERVER_UNREACHABLE', 'Cannot capture: no server is named')
   for (const server of servers) {
     const client = new CaptureClient(server, pin, signal)
     try {
@@ -82,10 +82,11 @@ async function begin(
     } catch (error) {
       client[Symbol.dispose]()
       signal.throwIfAborted()
+      if (!(error instanceof BootwireError)) throw error
       failure = error
     }
   }
-  throw failure ?? new BootwireError('SERVER_UNREACHABLE', 'Cannot capture: no server is named')
+  throw failure
 }
 
 class CaptureRun {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { cp, mkdir, open, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -207,7 +208,7 @@ describe('capturing a disk', { timeout: 240_000 }, () => {
         path: `${CAPTURE_PATH}${url}`,
         headers: { authorization: `Bearer ${token}`, [HASH_HEADER]: hash },
       })
-      const response = new Promise<import('node:http').IncomingMessage>((resolve, reject) => {
+      const response = new Promise<IncomingMessage>((resolve, reject) => {
         asked.once('response', resolve).once('error', reject)
       })
       asked.end(body)

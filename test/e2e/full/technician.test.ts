@@ -3,6 +3,7 @@
  * One boot, started by QEMU itself: the agent has to find its way alone.
  */
 import assert from 'node:assert/strict'
+import { constants, copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
@@ -11,6 +12,7 @@ import { directBoot, kernelIdOf } from '#test/support/direct-boot.ts'
 import { LAN_HOST_ADDRESS } from '#test/support/lan.ts'
 import { LanSite } from '#test/support/lan-site.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
+import { ensureExt4Image } from '#test/support/vdisk-image.ts'
 import {
   BOOT_TIMEOUT_MS,
   type LanPort,
@@ -58,7 +60,14 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
     assert.equal(status, 0, stderr)
   }
 
-  const powerOn = (name: string, parameters: string, pin = site.server.pin): VirtualMachine => {
+  const powerOn = (
+    name: string,
+    parameters: string,
+    {
+      pin = site.server.pin,
+      localDisk,
+    }: { readonly pin?: string; readonly localDisk?: string } = {},
+  ): VirtualMachine => {
     const servers = [{ host: 'boot.example', port: site.server.tlsPort }]
     const own = renderBootParameters({ servers, pin, kernelId })
     const cmdline = `rootfstype=ramfs systemd.swap=0 console=tty0 console=ttyS0,115200 quiet ${own} ${parameters}`
@@ -67,6 +76,7 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
       mac: MAC,
       port,
       bootsBy: 'nothing',
+      ...(localDisk !== undefined && { localDisk }),
       kernel: { ...kernel, cmdline },
     })
   }
@@ -169,8 +179,47 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
   })
 
   it('names a server with another key than the one that is trusted', async () => {
-    await using machine = powerOn('technician-key', 'bootwire.check', 'x'.repeat(43))
+    await using machine = powerOn('technician-key', 'bootwire.check', { pin: 'x'.repeat(43) })
     await machine.console.expect(/The way to the server/, { timeoutMs: BOOT_TIMEOUT_MS })
     await untilBroken(machine, 'TLS', /Cannot trust boot\.example:\d+: its key is/)
+  })
+
+  it('sends the disk of a machine, which becomes a vDisk that boots', async () => {
+    const localDisk = join(temporary.path, 'installed.img')
+    await copyFile(await ensureExt4Image(site.rootfs), localDisk, constants.COPYFILE_FICLONE)
+    {
+      await using machine = powerOn('captured', 'bootwire.check', { localDisk })
+      await untilWell(machine)
+      machine.console.send('d')
+      await machine.console.expect(/1 \/dev\/vda 1\.00 GiB/, { timeoutMs: ROUND_MS })
+      machine.console.send('1')
+      const { groups } = await machine.console.expect(
+        /capture approve (?<code>[A-Z]{4}-[A-Z]{4})/,
+        {
+          timeoutMs: ROUND_MS,
+        },
+      )
+      await admin(
+        'capture',
+        'approve',
+        groups['code'] ?? '',
+        '--name',
+        'captured',
+        '--access',
+        'anyone',
+      )
+      await machine.console.expect(/is on the server: it is captured@1/, {
+        timeoutMs: BOOT_TIMEOUT_MS,
+      })
+    }
+    const client = await site.client(MAC)
+    await admin('client', 'unassign', client.hostname, 'lab')
+    await admin('client', 'assign', client.hostname, 'captured')
+    await using machine = powerOn('from-capture', '')
+    const { shell } = await logIn(machine)
+    assert.equal(await shell.read('systemctl is-system-running --wait'), 'running')
+    assert.equal(diskError(machine), undefined)
+    await admin('client', 'unassign', client.hostname, 'captured')
+    await admin('client', 'assign', client.hostname, 'lab')
   })
 })
