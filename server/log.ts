@@ -27,6 +27,36 @@ export function silentLog(): Log {
   return pino({ level: 'silent' })
 }
 
+/**
+ * Writes to `log`, of what strangers can cause (info and warnings) at most so many lines in a window of time; the
+ * next window says how many were left out.
+ */
+export function boundedLog(
+  log: Log,
+  { linesMax, windowMs }: { readonly linesMax: number; readonly windowMs: number },
+  now: () => number = () => performance.now(),
+): Log {
+  const bounded = log.child({})
+  let startedMs = -Infinity
+  let lines = 0
+  const admits = (): boolean => {
+    if (now() - startedMs >= windowMs) {
+      if (lines > linesMax) log.warn({ lines: lines - linesMax }, 'lines were left out of the log')
+      startedMs = now()
+      lines = 0
+    }
+    lines += 1
+    return lines <= linesMax
+  }
+  for (const level of ['info', 'warn'] as const) {
+    const write = log[level].bind(log) as (...what: unknown[]) => void
+    bounded[level] = (...what: unknown[]) => {
+      if (admits()) write(...what)
+    }
+  }
+  return bounded
+}
+
 function humanLine(line: string): string {
   const fields = JSON.parse(line) as Record<string, unknown>
   const time = new Date(fields['time'] as number).toISOString()

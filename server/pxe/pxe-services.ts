@@ -4,7 +4,7 @@
  * network card later than its start); what is there is looked at now and then.
  */
 import type { Socket } from 'node:dgram'
-import type { Log } from '#server/log.ts'
+import { boundedLog, type Log } from '#server/log.ts'
 import { DHCP_SERVER_PORT } from '#shared/dhcp/dhcp-message.ts'
 import { BootwireError } from '#shared/errors.ts'
 import { type PxeClient, programsFor } from './boot-program.ts'
@@ -23,6 +23,9 @@ export interface PxeSettings {
   /** IPv4 addresses of this machine; empty for all there are. */
   readonly addresses: readonly string[]
 }
+
+/** Lines on what machines ask for: a room of two hundred that boot writes a thousand, a flood no more. */
+const LOG_BOUND = { linesMax: 1000, windowMs: 60_000 }
 
 export interface PxeServicesOptions extends PxeSettings {
   readonly httpPort: number
@@ -121,7 +124,8 @@ export class PxeServices implements AsyncDisposable {
   }
 
   async #serve(address: string): Promise<void> {
-    const { hasProxyDhcp, hasTftp, log } = this.#options
+    const { hasProxyDhcp, hasTftp } = this.#options
+    const log = boundedLog(this.#options.log, LOG_BOUND)
     await using opened = new AsyncDisposableStack()
     if (hasTftp) {
       const read = (name: string) => this.#read(name, address)

@@ -135,6 +135,11 @@ export class Lan implements AsyncDisposable {
     this.#dhcp = undefined
   }
 
+  /** Offers it has made. */
+  get offersMade(): number {
+    return this.#dhcpLog.match(/sending OFFER/gi)?.length ?? 0
+  }
+
   /** How often it has given or renewed a lease. */
   get leasesGiven(): number {
     return this.#dhcpLog.match(/sending ACK/gi)?.length ?? 0

@@ -8,13 +8,18 @@ import { after, before, describe, it } from 'node:test'
 import { renderBootParameters } from '#shared/boot/kernel-cmdline.ts'
 import { BootSite, logIn } from '#test/support/boot-site.ts'
 import { directBoot, kernelIdOf } from '#test/support/direct-boot.ts'
+import { eventually } from '#test/support/eventually.ts'
 import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
 import { LAN_HOST_ADDRESS } from '#test/support/lan.ts'
 import { LanSite } from '#test/support/lan-site.ts'
 import { NetworkNamespace } from '#test/support/network-namespace.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
 import { ensureMbrBtrfsImage } from '#test/support/vdisk-image.ts'
-import { BOOT_TIMEOUT_MS, type LanPort } from '#test/support/virtual-machine.ts'
+import {
+  BOOT_TIMEOUT_MS,
+  type LanPort,
+  type VirtualMachine,
+} from '#test/support/virtual-machine.ts'
 
 const AGENT = /bootwire: agent /
 const timeoutMs = BOOT_TIMEOUT_MS
@@ -64,6 +69,21 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
     await machine.console.expect(/no address\. Check the cable[^]*Trying again/, { timeoutMs })
     await machine.setCable(true)
     await machine.console.expect(AGENT, { timeoutMs })
+  })
+
+  it('a proxyDHCP that answers later than the DHCP server', async () => {
+    const offersBefore = network.lan.offersMade
+    let machine: VirtualMachine | undefined
+    await site.withFrozenServer(async () => {
+      machine = site.powerOn({ name: 'trouble-late', mac: '52:54:00:dd:00:09', port })
+      await eventually(
+        'the machine has an offer that names nothing to boot',
+        () => Promise.resolve(network.lan.offersMade > offersBefore),
+        timeoutMs,
+      )
+    })
+    await machine?.console.expect(AGENT, { timeoutMs })
+    await machine?.stop()
   })
 
   it('a server that goes away in the middle of a download', async () => {

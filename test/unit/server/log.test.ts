@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { createLog, type LogOptions } from '#server/log.ts'
+import { boundedLog, createLog, type LogOptions } from '#server/log.ts'
 
 function linesOf(options: LogOptions, act: (log: ReturnType<typeof createLog>) => void): string[] {
   const lines: string[] = []
@@ -41,4 +41,21 @@ it('createLog() writes JSON when asked, and nothing below its level', () => {
     lines.map((line) => ({ ...(JSON.parse(line) as object), time: 0 })),
     [{ level: 40, time: 0, port: 1, msg: 'loud' }],
   )
+})
+
+it('boundedLog() leaves out what is too much, says how much that was, and no error', () => {
+  let nowMs = 0
+  const lines = linesOf({ json: true, level: 'info' }, (log) => {
+    const bounded = boundedLog(log, { linesMax: 2, windowMs: 1000 }, () => nowMs)
+    for (let count = 1; count <= 5; count += 1) bounded.info({ count }, 'asked')
+    bounded.error('failed')
+    nowMs = 1000
+    bounded.warn('again')
+  })
+  const texts = lines.map((line) => JSON.parse(line) as { readonly msg: string; readonly lines?: number })
+  assert.deepEqual(
+    texts.map(({ msg }) => msg),
+    ['asked', 'asked', 'failed', 'lines were left out of the log', 'again'],
+  )
+  assert.equal(texts[3]?.lines, 3)
 })
