@@ -49,9 +49,8 @@ export function boundedLog(
     return lines <= linesMax
   }
   for (const level of ['info', 'warn'] as const) {
-    const write = log[level].bind(log) as (...what: unknown[]) => void
     bounded[level] = (...what: unknown[]) => {
-      if (admits()) write(...what)
+      if (admits()) Reflect.apply(log[level], log, what)
     }
   }
   return bounded

@@ -15,6 +15,7 @@ import {
   BOOT_TIMEOUT_MS,
   HOST_ADDRESS,
   type LanPort,
+  type StreamPort,
   VirtualMachine,
   type VmNetwork,
   type VmOptions,
@@ -46,7 +47,7 @@ const DISK_ERRORS =
 export type MachineOptions = Omit<VmOptions, 'accelerator' | 'network'> &
   Pick<VmNetwork, 'mac' | 'card' | 'bootsBy'> & {
     /** Where it is plugged in; else it is on QEMU's own network. */
-    readonly port?: LanPort
+    readonly port?: LanPort | StreamPort
   }
 
 export class BootSite implements AsyncDisposable {

@@ -37,7 +37,7 @@ export interface VmOptions {
 
 export interface VmNetwork {
   /** Where the firmware's iPXE finds its script on QEMU's own network, or a real network instead. */
-  readonly from: { readonly bootUrl: string } | LanPort
+  readonly from: { readonly bootUrl: string } | LanPort | StreamPort
   readonly mac: string
   readonly card?: 'virtio-net-pci' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3'
   /**
@@ -52,6 +52,11 @@ export interface LanPort {
   readonly tap: string
   /** The same command, inside. */
   readonly command: (command: readonly string[]) => string[]
+}
+
+/** A socket that takes the machine's frames (QEMU's netdev "stream"). */
+export interface StreamPort {
+  readonly stream: string
 }
 
 /** Address of the host as machines on QEMU's own network see it. */
@@ -214,10 +219,7 @@ function networkArguments(network: VmNetwork | undefined): string[] {
     '-fw_cfg',
     `name=opt/org.tianocore/${name},string=n`,
   ])
-  const backend =
-    'tap' in from
-      ? `tap,ifname=${from.tap},script=no,downscript=no`
-      : `user,bootfile=${from.bootUrl}`
+  const backend = backendOf(from)
   return [
     '-netdev',
     `${backend},id=${NETWORK_ID}`,
@@ -225,6 +227,12 @@ function networkArguments(network: VmNetwork | undefined): string[] {
     device.join(','),
     ...(bootsBy === 'firmware-http' ? noPxe : []),
   ]
+}
+
+function backendOf(from: VmNetwork['from']): string {
+  if ('tap' in from) return `tap,ifname=${from.tap},script=no,downscript=no`
+  if ('stream' in from) return `stream,server=off,addr.type=unix,addr.path=${from.stream}`
+  return `user,bootfile=${from.bootUrl}`
 }
 
 function mediumArguments(medium: VmOptions['medium']): string[] {

@@ -10,6 +10,7 @@ import { type BootSite, diskError, logIn, type MachineOptions } from '#test/supp
 import { ensureIpxePrograms } from '#test/support/ipxe-programs.ts'
 import { LAN_HOST_ADDRESS } from '#test/support/lan.ts'
 import { LanSite } from '#test/support/lan-site.ts'
+import { TaggedPort } from '#test/support/tagged-port.ts'
 import { createTemporaryFolder, type TemporaryFolder } from '#test/support/temporary-folder.ts'
 import { BOOT_TIMEOUT_MS } from '#test/support/virtual-machine.ts'
 
@@ -143,6 +144,22 @@ describe('ways in', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
     const medium = { path: await media('usb', 'bare.img'), kind: 'usb' as const }
     const mac = '52:54:00:aa:00:08'
     await bootToLogin({ name: 'way-usb-found', mac, bootsBy: 'nothing', medium })
+  })
+
+  it('a stick on UEFI for a tagged VLAN', async () => {
+    await using tagged = await TaggedPort.open(await network.lan.port(), 42)
+    const image = await media('usb', 'vlan.img', '--at', at(), '--vlan', '42')
+    await using machine = site.powerOn({
+      name: 'way-usb-vlan',
+      mac: '52:54:00:aa:00:0b',
+      firmware: 'uefi',
+      bootsBy: 'nothing',
+      medium: { path: image, kind: 'usb' },
+      port: tagged.port,
+    })
+    const { shell } = await logIn(machine)
+    assert.match(await shell.read('cat /proc/net/vlan/config'), /\| 42 +\|/)
+    assert.equal(diskError(machine), undefined)
   })
 
   it('the menu of iPXE opens on its key and leads to the technician’s screen', async () => {

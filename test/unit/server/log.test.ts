@@ -52,7 +52,9 @@ it('boundedLog() leaves out what is too much, says how much that was, and no err
     nowMs = 1000
     bounded.warn('again')
   })
-  const texts = lines.map((line) => JSON.parse(line) as { readonly msg: string; readonly lines?: number })
+  const texts = lines.map(
+    (line) => JSON.parse(line) as { readonly msg: string; readonly lines?: number },
+  )
   assert.deepEqual(
     texts.map(({ msg }) => msg),
     ['asked', 'asked', 'failed', 'lines were left out of the log', 'again'],
