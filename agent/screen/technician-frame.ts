@@ -74,11 +74,18 @@ function matterRows(reports: readonly LinkReport[]): Row[] {
   return [...rows, ...Array<Row>(MATTER_ROWS + ADVICE_ROWS - rows.length).fill(EMPTY_ROW)]
 }
 
+/** The last link needs all others. */
+function goodNews(reports: readonly LinkReport[]): string {
+  if (reports.some(({ state }) => state === 'testing')) return 'Checking...'
+  const last = reports.at(-1)?.state
+  if (last === 'good' || last === 'note') return 'Every link works.'
+  return 'Everything so far works; the boot has not come further.'
+}
+
 function matterOf(reports: readonly LinkReport[]): Row[] {
   const broken = firstBroken(reports)
   if (broken === undefined) {
-    const isDone = reports.every(({ state }) => state !== 'testing')
-    return [{ text: isDone ? indent('Every link works.') : indent('Checking...') }]
+    return [{ text: indent(goodNews(reports)) }]
   }
   const [matter = '', advice = ''] = describeError(broken.error).split('\n  ')
   const lines = wrapAtMost(`${broken.name}: ${matter}`, TEXT_COLUMNS, MATTER_ROWS)

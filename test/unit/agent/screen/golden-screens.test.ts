@@ -73,6 +73,14 @@ describe('golden screens', () => {
     const view = { ...HEADING, facts: { ...FACTS, memoryBytes: GiB } }
     assert.equal(shown(technicianFrame({ ...view, reports: broken })), golden('technician-broken'))
     assert.equal(shown(technicianFrame({ ...view, reports: good })), golden('technician-good'))
+    const early = good.map(
+      (report): LinkReport =>
+        report.name === 'stream' ? { ...report, state: 'untested' } : report,
+    )
+    assert.match(
+      shown(technicianFrame({ ...view, reports: early })),
+      /so far works; the boot has not/,
+    )
     const long = new BootwireError('KEY_MISMATCH', 'x '.repeat(400))
     const reports: LinkReport[] = [...good.slice(1), { name: 'TLS', state: 'bad', error: long }]
     assert.equal(technicianFrame({ ...view, reports }).length, ROWS)
