@@ -68,7 +68,10 @@ async function respond(deps: CaptureHttpDeps, request: IncomingMessage): Promise
   const [, token = ''] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? []
   const capture = captures.authorized(id ?? '', token)
   if (name === 'GET ID') return capture.status
-  if (name === 'GET ID segments') return Buffer.from(capture.disk.hashes)
+  if (name === 'GET ID segments') {
+    assertApproved(capture)
+    return capture.disk.hashes
+  }
   if (name === 'PUT ID segments N') {
     await inTurn(capture, () => receive(deps, capture, index ?? '', request))
     return capture.status
@@ -168,7 +171,7 @@ async function unpacked(packed: Buffer, maxOutputLength: number): Promise<Buffer
 }
 
 function send(response: ServerResponse, status: number, body: unknown): void {
-  const isBytes = Buffer.isBuffer(body)
+  const isBytes = body instanceof Uint8Array
   const bytes = isBytes ? body : Buffer.from(JSON.stringify(body))
   response.writeHead(status, {
     'content-type': isBytes ? 'application/octet-stream' : 'application/json',

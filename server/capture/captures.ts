@@ -1,7 +1,8 @@
 /**
  * Disks that machines send to become vDisks. Each has a folder, so that neither the end of the server nor that of
- * the machine loses what has come. One that begins anew on the same disk of the same machine goes on with what is
- * there: the machine compares, and sends what differs; an operator approves again.
+ * the machine loses what has come. One that begins anew on the same disk of the same machine takes over what is
+ * there when an operator has approved it, not before: whoever claims to be that machine changes nothing. The machine
+ * compares, and sends what differs.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
@@ -61,6 +62,7 @@ export const CAPTURES_MAX = 32
 const RECORD_FILE = 'capture.json'
 
 const recordSchema = v.object({
+  id: v.string(),
   request: captureRequestSchema,
   /** SHA-256 of the token, hex. */
   tokenHash: v.string(),
@@ -72,7 +74,9 @@ type CaptureRecord = v.InferOutput<typeof recordSchema>
 
 export class Capture {
   readonly id: string
-  readonly disk: CapturedDisk
+  /** Of its files. */
+  folder: string
+  disk: CapturedDisk
   record: CaptureRecord
   seenAtMs: number
   /** Of one that is over: kept as long as the server runs, for the machine to hear it. */
@@ -81,8 +85,9 @@ export class Capture {
   /** One segment after the other. */
   turn: Promise<unknown> = Promise.resolve()
 
-  constructor(id: string, disk: CapturedDisk, record: CaptureRecord, seenAtMs: number) {
-    this.id = id
+  constructor(folder: string, disk: CapturedDisk, record: CaptureRecord, seenAtMs: number) {
+    this.id = record.id
+    this.folder = folder
     this.disk = disk
     this.record = record
     this.seenAtMs = seenAtMs
@@ -107,7 +112,7 @@ export class Captures implements AsyncDisposable {
   static async open(deps: CapturesDeps): Promise<Captures> {
     const captures = new Captures(deps)
     await mkdir(deps.folder, { recursive: true, mode: 0o700 })
-    for (const id of await readdir(deps.folder)) await captures.#load(id)
+    for (const name of await readdir(deps.folder)) await captures.#load(join(deps.folder, name))
     return captures
   }
 
@@ -118,22 +123,19 @@ export class Captures implements AsyncDisposable {
   async begin(request: CaptureRequest): Promise<CaptureBegun> {
     const token = randomBytes(24).toString('base64url')
     const tokenHash = hashOf(token)
-    const before = this.#sameDisk(request)
-    if (before === undefined) await this.#makeRoom()
-    const id = before?.id ?? randomBytes(16).toString('hex')
+    await this.#makeRoom()
+    const id = randomBytes(16).toString('hex')
     const code = enrolCode(randomBytes(32), id, token)
-    const record: CaptureRecord = { request, tokenHash, code, state: 'waiting' }
+    const record: CaptureRecord = { id, request, tokenHash, code, state: 'waiting' }
     const folder = join(this.#deps.folder, id)
     await mkdir(folder, { recursive: true, mode: 0o700 })
-    await this.#save(id, record)
-    if (before !== undefined) {
-      before.record = record
-      before.outcome = undefined
-      before.note = ''
-      before.seenAtMs = this.#deps.now()
-    } else {
+    try {
+      await saveRecord(folder, record)
       const disk = await CapturedDisk.open(folder, request.disk.sizeBytes)
-      this.#all.set(id, new Capture(id, disk, record, this.#deps.now()))
+      this.#all.set(id, new Capture(folder, disk, record, this.#deps.now()))
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true })
+      throw error
     }
     this.#deps.log.info({ capture: id, code, disk: request.disk }, 'a machine wants to be captured')
     return { id, token, code }
@@ -169,7 +171,8 @@ export class Captures implements AsyncDisposable {
       state: 'approved',
       options: v.parse(importOptionsSchema, options),
     }
-    await this.#save(capture.id, record)
+    await this.#takeOver(capture, record)
+    await saveRecord(capture.folder, record)
     capture.record = record
     return viewOf(capture)
   }
@@ -188,7 +191,7 @@ export class Captures implements AsyncDisposable {
   /** Everything is there: makes it a vDisk, after reading it once more. */
   async finish(capture: Capture): Promise<void> {
     const record: CaptureRecord = { ...capture.record, state: 'importing' }
-    await this.#save(capture.id, record)
+    await saveRecord(capture.folder, record)
     capture.record = record
     this.#startImport(capture)
   }
@@ -202,24 +205,33 @@ export class Captures implements AsyncDisposable {
     }
   }
 
-  async #load(id: string): Promise<void> {
-    const folder = join(this.#deps.folder, id)
+  async #load(folder: string): Promise<void> {
     try {
       const text = await readFile(join(folder, RECORD_FILE), 'utf8')
       const record = v.parse(recordSchema, JSON.parse(text))
       const disk = await CapturedDisk.open(folder, record.request.disk.sizeBytes)
-      const capture = new Capture(id, disk, record, this.#deps.now())
-      this.#all.set(id, capture)
+      const capture = new Capture(folder, disk, record, this.#deps.now())
+      const twin = this.#all.get(capture.id)
+      // Stopped while one took over the other.
+      const lesser = twin && lesserOf(capture, twin)
+      if (lesser !== undefined) await this.#discard(lesser)
+      if (lesser === capture) return
+      this.#all.set(capture.id, capture)
       if (record.state === 'importing') this.#startImport(capture)
     } catch (error) {
       // Begun and not written down: nobody has been told of it.
-      this.#deps.log.warn({ err: error, capture: id }, 'a capture cannot be read and is removed')
-      await rm(folder, { recursive: true, force: true })
+      const isEmpty = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+      if (isEmpty) await rm(folder, { recursive: true, force: true })
+      else this.#deps.log.error({ err: error, folder }, 'a capture cannot be read; it stays there')
     }
   }
 
   #startImport(capture: Capture): void {
-    const running = this.#import(capture).finally(() => this.#imports.delete(running))
+    const running = this.#import(capture)
+      .catch((error: unknown) => {
+        this.#deps.log.error({ err: error, capture: capture.id }, 'capture')
+      })
+      .finally(() => this.#imports.delete(running))
     this.#imports.add(running)
   }
 
@@ -241,15 +253,17 @@ export class Captures implements AsyncDisposable {
       const { version } = await importImage(disk.path, options, onProgress, signal)
       capture.outcome = { state: 'done', note: `it is ${version.vdisk}@${version.number}` }
       log.info({ capture: id, version: version.number, vdisk: version.vdisk }, 'captured')
-      await this.#removeFolder(capture)
     } catch (error) {
       if (signal.aborted) return // goes on when the server is back
       const note = error instanceof Error ? error.message : String(error)
       log.warn({ capture: id }, `capture failed: ${note}`)
       capture.outcome = { state: 'failed', note }
       // What has come is good: approved again, it is tried again.
-      await this.#save(id, { ...record, state: 'waiting' })
+      capture.record = { ...record, state: 'waiting' }
+      await saveRecord(capture.folder, capture.record)
+      return
     }
+    await this.#discard(capture)
   }
 
   #find(which: string): Capture {
@@ -264,15 +278,19 @@ export class Captures implements AsyncDisposable {
     )
   }
 
-  #sameDisk({ facts, disk }: CaptureRequest): Capture | undefined {
-    const key = (request: CaptureRequest) =>
-      JSON.stringify([request.facts.macs[0], request.facts.uuid, request.disk])
-    return [...this.#all.values()].find(
-      (capture) =>
-        capture.outcome?.state !== 'done' &&
-        capture.record.state !== 'importing' &&
-        key(capture.record.request) === key({ facts, disk }),
-    )
+  /** Goes on with what has come of the same disk before; of several, where there is most. */
+  async #takeOver(capture: Capture, record: CaptureRecord): Promise<void> {
+    const [before] = [...this.#all.values()]
+      .filter((it) => it !== capture && isSameDisk(it, capture))
+      .sort((a, b) => b.disk.receivedBytes - a.disk.receivedBytes)
+    if (before === undefined) return
+    this.#all.delete(before.id)
+    await before.turn.catch(() => undefined)
+    await saveRecord(before.folder, record)
+    const empty = new Capture(capture.folder, capture.disk, record, 0)
+    capture.folder = before.folder
+    capture.disk = before.disk
+    await this.#discard(empty)
   }
 
   /** @throws {BootwireError} IN_USE */
@@ -292,23 +310,34 @@ export class Captures implements AsyncDisposable {
 
   async #forget(capture: Capture): Promise<void> {
     this.#all.delete(capture.id)
-    await capture.turn.catch(() => undefined)
-    await this.#removeFolder(capture)
-    await capture.disk[Symbol.asyncDispose]().catch(() => undefined)
+    await this.#discard(capture)
   }
 
-  async #removeFolder({ id }: Capture): Promise<void> {
-    await rm(join(this.#deps.folder, id), { recursive: true, force: true })
+  async #discard({ folder, disk, turn }: Capture): Promise<void> {
+    await turn.catch(() => undefined)
+    await disk[Symbol.asyncDispose]()
+    await rm(folder, { recursive: true, force: true })
   }
+}
 
-  async #save(id: string, record: CaptureRecord): Promise<void> {
-    const folder = join(this.#deps.folder, id)
-    const path = join(folder, RECORD_FILE)
-    const fresh = `${path}.${randomBytes(4).toString('hex')}`
-    await writeDurably(fresh, Buffer.from(JSON.stringify(record)))
-    await rename(fresh, path)
-    await syncFolder(folder)
-  }
+async function saveRecord(folder: string, record: CaptureRecord): Promise<void> {
+  const path = join(folder, RECORD_FILE)
+  const fresh = `${path}.${randomBytes(4).toString('hex')}`
+  await writeDurably(fresh, Buffer.from(JSON.stringify(record)))
+  await rename(fresh, path)
+  await syncFolder(folder)
+}
+
+function lesserOf(a: Capture, b: Capture): Capture {
+  return a.disk.receivedBytes < b.disk.receivedBytes ? a : b
+}
+
+/** False for one that is over, or being made a vDisk. */
+function isSameDisk(before: Capture, now: Capture): boolean {
+  const key = ({ record: { request } }: Capture) =>
+    JSON.stringify([request.facts.macs[0], request.facts.uuid, request.disk])
+  const isOver = before.outcome?.state === 'done' || before.record.state === 'importing'
+  return !isOver && key(before) === key(now)
 }
 
 function viewOf(capture: Capture): CaptureView {

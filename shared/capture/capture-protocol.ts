@@ -27,8 +27,8 @@ export const HASH_BYTES = 32
 /** SHA-256 of the unpacked segment, hex. */
 export const HASH_HEADER = 'x-segment-sha256'
 
-/** As a file system on the server may hold it; 16 TiB is ext4's own bound for a file. */
-export const CAPTURE_BYTES_MAX: number = 16 * 1024 * 1024 * MiB
+/** The largest disks that systems are installed on; the server keeps 32 MiB of hashes for one. */
+export const CAPTURE_BYTES_MAX: number = 4 * 1024 * 1024 * MiB
 
 const text = v.pipe(v.string(), v.maxLength(128))
 
