@@ -75,7 +75,14 @@ describe('a network in trouble', { timeout: 12 * BOOT_TIMEOUT_MS }, () => {
     const offersBefore = network.lan.offersMade
     let machine: VirtualMachine | undefined
     await site.withFrozenServer(async () => {
-      machine = site.powerOn({ name: 'trouble-late', mac: '52:54:00:dd:00:09', port })
+      // It asks again. An iPXE in a ROM does not: it says "Nothing to boot" after its patience of seconds.
+      machine = site.powerOn({
+        name: 'trouble-late',
+        mac: '52:54:00:dd:00:09',
+        firmware: 'uefi',
+        bootsBy: 'firmware-pxe',
+        port,
+      })
       await eventually(
         'the machine has an offer that names nothing to boot',
         () => Promise.resolve(network.lan.offersMade > offersBefore),
