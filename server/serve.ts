@@ -159,10 +159,11 @@ async function openCaptures(
 ): Promise<Captures> {
   return await Captures.open({
     folder: capturesFolder(stateFolder),
-    importImage: async (path, options, onProgress, signal) => {
+    importImage: async (path, wish, onProgress, signal) => {
       const progress = (update: unknown) => onProgress(update as ImportProgress)
-      const wish = v.parse(importOptionsSchema, options)
-      return await importVDisk(services, { path }, wish, { signal, progress })
+      const options = v.parse(importOptionsSchema, wish)
+      const result = await importVDisk(services, { path }, options, { signal, progress })
+      return result.version
     },
     now: Date.now,
     log: services.log,

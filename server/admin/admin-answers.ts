@@ -4,6 +4,7 @@ import type { AuditEntry, AuditLog } from '#server/administrators/audit-log.ts'
 import { type RateLimit, RateLimiter } from '#server/administrators/rate-limiter.ts'
 import { type Caller, mayActAs } from '#server/administrators/roles.ts'
 import type { Log } from '#server/log.ts'
+import { readBody } from '#server/request-body.ts'
 import { BootwireError, ERROR_KINDS, type ErrorCode } from '#shared/errors.ts'
 import { NAME_LENGTH_MAX } from '#shared/wire/limits.ts'
 import type { AnswerLine, ErrorView } from './admin-api.ts'
@@ -14,7 +15,6 @@ import {
   withoutSecrets,
 } from './audit-subject.ts'
 import { encodeJsonFrame, FRAME } from './content-frames.ts'
-import { readBody } from './request-body.ts'
 import { type Right, rightOf } from './rights.ts'
 import { findRoute, type Route, type RouteMatch, type RouteRequest } from './router.ts'
 

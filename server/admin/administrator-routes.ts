@@ -2,6 +2,7 @@
 import type { AccessTokens } from '#server/administrators/access-tokens.ts'
 import type { AuditEntry, AuditLog } from '#server/administrators/audit-log.ts'
 import { mayActAs } from '#server/administrators/roles.ts'
+import { parseBody } from '#server/request-body.ts'
 import type { AccessTokenRecord } from '#server/state/records.ts'
 import { BootwireError } from '#shared/errors.ts'
 import {
@@ -9,7 +10,6 @@ import {
   type AdministratorView,
   administratorRequestSchema,
 } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route } from './router.ts'
 
 /** Entries shown when nobody says how many. */

@@ -1,7 +1,7 @@
 /** Machines that want to send their disk: who approves makes a vDisk of it. */
 import type { Captures } from '#server/capture/captures.ts'
+import { parseBody } from '#server/request-body.ts'
 import { importOptionsSchema } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route } from './router.ts'
 
 export interface CaptureRoutesServices {

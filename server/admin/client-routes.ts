@@ -4,6 +4,7 @@ import type { BootLog } from '#server/clients/boot-log.ts'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import { hydrationOf } from '#server/clients/hydration.ts'
 import type { SettingsStore, SettingsWish } from '#server/clients/settings-store.ts'
+import { parseBody } from '#server/request-body.ts'
 import type { BootRecord, ClientRecord } from '#server/state/records.ts'
 import { CLOSE_CODE } from '#server/stream/close-code.ts'
 import type { SessionTable } from '#server/stream/session-table.ts'
@@ -29,7 +30,6 @@ import {
   unassignRequestSchema,
   writeCacheRequestSchema,
 } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
 
 /** Boots shown when nobody says how many. */

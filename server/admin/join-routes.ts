@@ -1,9 +1,9 @@
 /** Whom the administrator admits beforehand: join tokens, and subnets for a while. */
 import type { JoinGrants } from '#server/clients/join-grants.ts'
+import { parseBody } from '#server/request-body.ts'
 import type { JoinGrantRecord } from '#server/state/records.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { type JoinCreated, type JoinView, joinRequestSchema } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route } from './router.ts'
 
 export interface JoinRoutesServices {

@@ -1,13 +1,13 @@
 /** Administration: what is in a version or an image that machines should not share. */
 import type { LintSource } from '#server/import/lint-image.ts'
 import type { LintReport } from '#server/lint/lint-report.ts'
+import { parseBody } from '#server/request-body.ts'
 import type { VersionRecord } from '#server/state/records.ts'
 import { versionContent } from '#server/store/versions/version-content.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
 import type { LintReports } from '#server/vdisks/lint-reports.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { type LintView, lintRequestSchema } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
 
 /** Looks into an image. */

@@ -1,9 +1,10 @@
 /** Administration of the store behind all vDisks: is it whole, and what of it is needed no more. */
+
+import { parseBody } from '#server/request-body.ts'
 import type { ChunkStore, GarbageReport } from '#server/store/chunk-store.ts'
 import type { VDisk } from '#server/vdisks/vdisk.ts'
 import type { VDiskCatalog } from '#server/vdisks/vdisk-catalog.ts'
 import { type CheckView, checkRequestSchema, type StoreProgress } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
 
 export interface StoreRoutesServices {

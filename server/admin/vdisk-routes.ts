@@ -4,6 +4,7 @@ import type * as v from 'valibot'
 import type { ClientRegistry } from '#server/clients/client-registry.ts'
 import type { LintReport } from '#server/lint/lint-report.ts'
 import type { Log } from '#server/log.ts'
+import { parseBody } from '#server/request-body.ts'
 import type { ClientRecord, KernelRecord, VersionRecord } from '#server/state/records.ts'
 import type { CommittedVersion } from '#server/store/chunk-store.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
@@ -23,7 +24,6 @@ import {
   type VersionView,
   writeCacheRequestSchema,
 } from './admin-api.ts'
-import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
 
 /** What the import of an image found and stored; nothing is visible yet. */

@@ -1,4 +1,6 @@
 /** Administration of the versions of a vDisk: which are there, which is in production, their content. */
+
+import { parseBody } from '#server/request-body.ts'
 import type { VersionRecord } from '#server/state/records.ts'
 import { versionContent } from '#server/store/versions/version-content.ts'
 import type { OpenVersions } from '#server/stream/open-versions.ts'
@@ -11,7 +13,6 @@ import {
   type VersionView,
 } from './admin-api.ts'
 import { encodeJsonFrame, FRAME } from './content-frames.ts'
-import { parseBody } from './request-body.ts'
 import type { Route, RouteRequest } from './router.ts'
 import { sendContent } from './send-content.ts'
 import { versionViewOf } from './vdisk-routes.ts'

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { promisify } from 'node:util'
 import { zstdDecompress } from 'node:zlib'
-import { parseBody, readBody } from '#server/admin/request-body.ts'
 import type { Log } from '#server/log.ts'
+import { parseBody, readBody } from '#server/request-body.ts'
 import {
   CAPTURE_PATH,
   captureFinishSchema,

@@ -8,12 +8,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
-import {
-  type ImportOptions,
-  type ImportProgress,
-  type ImportResult,
-  importOptionsSchema,
-} from '#server/admin/admin-api.ts'
+import type { ImportProgress } from '#server/import/import-image.ts'
 import type { Log } from '#server/log.ts'
 import { syncFolder, writeDurably } from '#server/store/durable-file.ts'
 import {
@@ -27,15 +22,21 @@ import { BootwireError } from '#shared/errors.ts'
 import { enrolCode, parseEnrolCode } from '#shared/identity/enrol-code.ts'
 import { CapturedDisk } from './captured-disk.ts'
 
+/** What the operator has said of the import; what else it holds is for `importImage` to know. */
+export interface CaptureWish {
+  /** Of the vDisk. */
+  readonly name: string
+}
+
 export interface CapturesDeps {
   readonly folder: string
   /** Makes the image a version of a vDisk. */
   readonly importImage: (
     path: string,
-    options: ImportOptions,
+    wish: CaptureWish,
     onProgress: (progress: ImportProgress) => void,
     signal: AbortSignal,
-  ) => Promise<ImportResult>
+  ) => Promise<{ readonly vdisk: string; readonly number: number }>
   readonly now: () => number
   readonly log: Log
 }
@@ -68,7 +69,7 @@ const recordSchema = v.object({
   tokenHash: v.string(),
   code: v.string(),
   state: v.picklist(['waiting', 'approved', 'importing']),
-  options: v.optional(importOptionsSchema),
+  wish: v.optional(v.looseObject({ name: v.string() })),
 })
 type CaptureRecord = v.InferOutput<typeof recordSchema>
 
@@ -158,7 +159,7 @@ export class Captures implements AsyncDisposable {
   }
 
   /** `which`: the code on the machine's screen, or the beginning of an id. */
-  async approve(which: string, options: ImportOptions): Promise<CaptureView> {
+  async approve(which: string, wish: CaptureWish): Promise<CaptureView> {
     const capture = this.#find(which)
     if (capture.record.state !== 'waiting' || capture.outcome !== undefined) {
       throw new BootwireError(
@@ -166,11 +167,7 @@ export class Captures implements AsyncDisposable {
         `Cannot approve capture ${capture.id.slice(0, 8)}: it is ${capture.status.state} already`,
       )
     }
-    const record: CaptureRecord = {
-      ...capture.record,
-      state: 'approved',
-      options: v.parse(importOptionsSchema, options),
-    }
+    const record: CaptureRecord = { ...capture.record, state: 'approved', wish: { ...wish } }
     await this.#takeOver(capture, record)
     await saveRecord(capture.folder, record)
     capture.record = record
@@ -239,9 +236,9 @@ export class Captures implements AsyncDisposable {
     const { log, importImage } = this.#deps
     const { signal } = this.#stop
     const { disk, id, record } = capture
-    const { options } = record
+    const { wish } = record
     try {
-      if (options === undefined) throw new Error('a capture without approval')
+      if (wish === undefined) throw new Error('a capture without approval')
       const onVerified = (doneBytes: number) => {
         capture.note = `reading it once more, ${Math.floor((100 * doneBytes) / disk.sizeBytes)} %`
       }
@@ -250,9 +247,9 @@ export class Captures implements AsyncDisposable {
         const share = totalBytes === 0 ? '' : `, ${Math.floor((100 * doneBytes) / totalBytes)} %`
         capture.note = `${stage}${share}`
       }
-      const { version } = await importImage(disk.path, options, onProgress, signal)
-      capture.outcome = { state: 'done', note: `it is ${version.vdisk}@${version.number}` }
-      log.info({ capture: id, version: version.number, vdisk: version.vdisk }, 'captured')
+      const { vdisk, number } = await importImage(disk.path, wish, onProgress, signal)
+      capture.outcome = { state: 'done', note: `it is ${vdisk}@${number}` }
+      log.info({ capture: id, vdisk, version: number }, 'captured')
     } catch (error) {
       if (signal.aborted) return // goes on when the server is back
       const note = error instanceof Error ? error.message : String(error)
@@ -353,7 +350,7 @@ function viewOf(capture: Capture): CaptureView {
     disk: record.request.disk.name,
     sizeBytes: disk.sizeBytes,
     receivedBytes: disk.receivedBytes,
-    ...(record.options !== undefined && { vdisk: record.options.name }),
+    ...(record.wish !== undefined && { vdisk: record.wish.name }),
     seenAtMs,
   }
 }
