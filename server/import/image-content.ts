@@ -1,21 +1,17 @@
 /** What is on an image: its file systems, which can be mounted. */
 import { BootwireError } from '#shared/errors.ts'
-import { MiB } from '#shared/units.ts'
 import { assertComplete, type FileSystem, fileSystemOf, probe } from './file-system.ts'
 import { type ImagePart, nameOfPart, wholeImage } from './image-part.ts'
 import { PHYSICAL_VOLUME_TYPE, readImageVolumes } from './lvm/image-volumes.ts'
 import { MountedImage, type MountRequest } from './mounted-image.ts'
 import { readPartitionTable } from './partition-table.ts'
-import { openSource, type SourceDeps, type SourceImage } from './source-image.ts'
+import { readExtents, type SourceDeps, type SourceImage } from './source-image.ts'
 
 export interface ContentMount {
   readonly fileSystem: FileSystem
   /** Mount options, comma-separated (`subvol=@`); empty for none. */
   readonly options: string
 }
-
-/** One read of a volume. */
-const READ_BYTES = MiB
 
 export class ImageContent implements AsyncDisposable {
   readonly image: SourceImage
@@ -67,30 +63,15 @@ export class ImageContent implements AsyncDisposable {
     const spooled = this.#opened.use(await spool.create())
     const onBytes = (doneBytes: number) =>
       report('putting a volume together', doneBytes, part.sizeBytes)
-    const sizeBytes = await spool.write(spooled, this.#read(part, signal), name, onBytes)
+    const sizeBytes = await spool.write(
+      spooled,
+      readExtents(this.image, volume.pieces, signal),
+      name,
+      onBytes,
+    )
     const joined = { path: spooled.path, name, sizeBytes, format: 'raw' }
     this.#joined.set(part, joined)
     return joined
-  }
-
-  async *#read({ volume }: ImagePart, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    await using file = await openSource(this.image)
-    const buffer = new Uint8Array(READ_BYTES)
-    for (const { offsetBytes, sizeBytes } of volume?.pieces ?? []) {
-      for (let done = 0; done < sizeBytes; ) {
-        signal.throwIfAborted()
-        const wanted = Math.min(buffer.length, sizeBytes - done)
-        const { bytesRead } = await file.read(buffer, 0, wanted, offsetBytes + done)
-        if (bytesRead === 0) {
-          throw new BootwireError(
-            'IMAGE_TRUNCATED',
-            `Cannot use "${this.image.name}": it ended after ${offsetBytes + done} bytes`,
-          )
-        }
-        done += bytesRead
-        yield buffer.subarray(0, bytesRead)
-      }
-    }
   }
 }
 

@@ -71,19 +71,47 @@ export async function* readSource(
   await using file = await openSource(image)
   const buffer = new Uint8Array(READ_BYTES)
   let position = 0
-  for await (const { offsetBytes, sizeBytes } of extentsOf(image, file, signal)) {
+  for await (const extent of extentsOf(image, file, signal)) {
+    const { offsetBytes, sizeBytes } = extent
     if (offsetBytes > position) yield { lengthBytes: offsetBytes - position }
-    position = offsetBytes
-    for (const endBytes = offsetBytes + sizeBytes; position < endBytes; ) {
-      signal.throwIfAborted()
-      const wanted = Math.min(buffer.length, endBytes - position)
-      const { bytesRead } = await file.read(buffer, 0, wanted, position)
-      if (bytesRead === 0) throw truncated(image, position)
-      position += bytesRead
-      yield { bytes: buffer.subarray(0, bytesRead), lengthBytes: bytesRead }
+    for await (const bytes of readExtent(image, file, extent, buffer, signal)) {
+      yield { bytes, lengthBytes: bytes.length }
     }
+    position = offsetBytes + sizeBytes
   }
   if (position < image.sizeBytes) yield { lengthBytes: image.sizeBytes - position }
+}
+
+/**
+ * Reads pieces of the image, one behind the other, as if they were one. The memory is used again.
+ * @throws {BootwireError} IMAGE_TRUNCATED
+ */
+export async function* readExtents(
+  image: SourceImage,
+  extents: readonly Extent[],
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  await using file = await openSource(image)
+  const buffer = new Uint8Array(READ_BYTES)
+  for (const extent of extents) yield* readExtent(image, file, extent, buffer, signal)
+}
+
+async function* readExtent(
+  image: SourceImage,
+  file: FileHandle,
+  { offsetBytes, sizeBytes }: Extent,
+  buffer: Uint8Array,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const endBytes = offsetBytes + sizeBytes
+  for (let position = offsetBytes; position < endBytes; ) {
+    signal.throwIfAborted()
+    const wanted = Math.min(buffer.length, endBytes - position)
+    const { bytesRead } = await file.read(buffer, 0, wanted, position)
+    if (bytesRead === 0) throw truncated(image, position)
+    position += bytesRead
+    yield buffer.subarray(0, bytesRead)
+  }
 }
 
 /** Returns how much there is to read, holes not counted. */
