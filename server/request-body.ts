@@ -1,4 +1,4 @@
-/** Reads the JSON body of an administration request, bounded and checked. */
+/** Reads the body of a request, bounded, and its JSON, checked. */
 import type { IncomingMessage } from 'node:http'
 import * as v from 'valibot'
 import { BootwireError } from '#shared/errors.ts'
@@ -8,22 +8,25 @@ export const BODY_BYTES_MAX: number = 64 * 1024
 
 /** Returns undefined for an empty body. @throws {BootwireError} INVALID_ARGUMENT */
 export async function readBody(request: IncomingMessage): Promise<unknown> {
-  const parts: Buffer[] = []
-  let lengthBytes = 0
-  for await (const part of request) {
-    parts.push(part as Buffer)
-    lengthBytes += (part as Buffer).length
-    if (lengthBytes > BODY_BYTES_MAX) {
-      throw invalid(`it is longer than ${BODY_BYTES_MAX} bytes`)
-    }
-  }
-  const text = Buffer.concat(parts).toString('utf8')
+  const text = (await readBytes(request, BODY_BYTES_MAX)).toString('utf8')
   if (text === '') return undefined
   try {
     return JSON.parse(text)
   } catch (cause) {
     throw invalid('it is not JSON', cause)
   }
+}
+
+/** @throws {BootwireError} INVALID_ARGUMENT */
+export async function readBytes(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
+  const parts: Buffer[] = []
+  let lengthBytes = 0
+  for await (const part of request) {
+    parts.push(part as Buffer)
+    lengthBytes += (part as Buffer).length
+    if (lengthBytes > bytesMax) throw invalid(`it is longer than ${bytesMax} bytes`)
+  }
+  return Buffer.concat(parts)
 }
 
 /** Returns the body as the schema describes it. @throws {BootwireError} INVALID_ARGUMENT */

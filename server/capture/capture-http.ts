@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { promisify } from 'node:util'
 import { zstdDecompress } from 'node:zlib'
 import type { Log } from '#server/log.ts'
-import { parseBody, readBody } from '#server/request-body.ts'
+import { parseBody, readBody, readBytes } from '#server/request-body.ts'
 import {
   CAPTURE_PATH,
   captureFinishSchema,
@@ -32,11 +32,10 @@ const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
   NOT_FOUND: 404,
   IN_USE: 409,
   INVALID_ARGUMENT: 400,
-  MESSAGE_INVALID: 400,
   STORE_FULL: 507,
 }
 
-/** Returns undefined for what is no request of a capture. */
+/** Returns false for what is no request of a capture, and has not been answered. */
 export function captureHandler(
   deps: CaptureHttpDeps,
 ): (request: IncomingMessage, response: ServerResponse) => boolean {
@@ -105,7 +104,7 @@ async function receive(
   }
   const length = segmentBytes(disk.sizeBytes, index)
   const hash = String(request.headers[HASH_HEADER] ?? '')
-  const bytes = await unpacked(await bodyOf(request), length)
+  const bytes = await unpacked(await readBytes(request, PACKED_BYTES_MAX), length)
   if (bytes.length !== length || createHash('sha256').update(bytes).digest('hex') !== hash) {
     throw new BootwireError(
       'INVALID_ARGUMENT',
@@ -132,19 +131,6 @@ async function finish(captures: Captures, capture: Capture, hash: string): Promi
 function assertApproved({ status }: Capture): void {
   if (status.state === 'approved') return
   throw new BootwireError('IN_USE', `Cannot take the disk: it is ${status.state}`)
-}
-
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
-  const parts: Buffer[] = []
-  let lengthBytes = 0
-  for await (const part of request) {
-    parts.push(part as Buffer)
-    lengthBytes += (part as Buffer).length
-    if (lengthBytes > PACKED_BYTES_MAX) {
-      throw new BootwireError('INVALID_ARGUMENT', 'Cannot take the segment: it is too long')
-    }
-  }
-  return Buffer.concat(parts)
 }
 
 /** An answer before the end of what is sent would be lost. */
