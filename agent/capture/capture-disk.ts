@@ -52,7 +52,6 @@ const pack = promisify(zstdCompress)
 const PACKING = { params: { [constants.ZSTD_c_compressionLevel]: 1 } }
 
 interface Segment {
-  readonly index: number
   readonly packed: Buffer
   readonly hash: string
 }
@@ -147,7 +146,7 @@ class CaptureRun {
     const hash = createHash('sha256').update(bytes).digest()
     const isThere = hash.equals(had.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES))
     const packed = isThere ? Buffer.alloc(0) : await pack(bytes, PACKING)
-    return { index, packed, hash: hash.toString('hex') }
+    return { packed, hash: hash.toString('hex') }
   }
 
   /** @throws {BootwireError} CAPTURE_REFUSED when it failed on the server */

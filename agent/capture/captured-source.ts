@@ -42,10 +42,6 @@ export class CapturedSource implements AsyncDisposable {
     }
   }
 
-  get freeBytes(): number {
-    return this.#free.reduce((sum, { start, end }) => sum + end - start, 0)
-  }
-
   /** Returns the segment in memory of its own. */
   async read(index: number): Promise<Buffer> {
     const start = index * SEGMENT_BYTES
