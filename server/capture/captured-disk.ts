@@ -4,7 +4,7 @@
  * power was cut in.
  */
 import { createHash } from 'node:crypto'
-import { type FileHandle, open } from 'node:fs/promises'
+import { constants, type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isZero } from '#server/import/spool.ts'
 import {
@@ -19,8 +19,8 @@ import { KiB } from '#shared/units.ts'
 const IMAGE_FILE = 'image'
 const SEGMENTS_FILE = 'segments'
 
-/** Zeros are left out of what is written in pieces of this. */
-const HOLE_BYTES: number = 64 * KiB
+/** What is there already, zeros of a hole above all, is left out of what is written in pieces of this. */
+const WRITE_BYTES: number = 64 * KiB
 
 const LINE = /^(\d{1,9}) ([0-9a-f]{64})$/
 
@@ -48,10 +48,7 @@ export class CapturedDisk implements AsyncDisposable {
   /** Opens what there is in the folder, or begins. */
   static async open(folder: string, sizeBytes: number): Promise<CapturedDisk> {
     const path = join(folder, IMAGE_FILE)
-    const image = await open(path, 'a+').then(async (file) => {
-      await file.close()
-      return await open(path, 'r+')
-    })
+    const image = await open(path, constants.O_RDWR | constants.O_CREAT)
     await image.truncate(sizeBytes)
     const log = await open(join(folder, SEGMENTS_FILE), 'a+')
     const disk = new CapturedDisk(path, sizeBytes, { image, log })
@@ -80,11 +77,13 @@ export class CapturedDisk implements AsyncDisposable {
   /** Returns when it is on the disk. The bytes are what the hash says. */
   async write(index: number, bytes: Uint8Array, hash: string): Promise<void> {
     const start = index * SEGMENT_BYTES
-    const isNew = !this.has(index)
-    for (let at = 0; at < bytes.length; at += HOLE_BYTES) {
-      const part = bytes.subarray(at, at + HOLE_BYTES)
-      // Where another segment was, zeros have to be written.
-      if (!isNew || !isZero(part)) await this.#image.write(part, 0, part.length, start + at)
+    // A server that was killed may have written, and not noted it: what lies there counts, not the log.
+    const before = Buffer.alloc(bytes.length)
+    await this.#image.read(before, 0, before.length, start)
+    for (let at = 0; at < bytes.length; at += WRITE_BYTES) {
+      const part = bytes.subarray(at, at + WRITE_BYTES)
+      const isThere = before.subarray(at, at + WRITE_BYTES).equals(part)
+      if (!isThere) await this.#image.write(part, 0, part.length, start + at)
     }
     await this.#image.datasync()
     await this.#log.appendFile(`${index} ${hash}\n`)

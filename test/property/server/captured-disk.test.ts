@@ -1,7 +1,7 @@
 /** A captured disk against a plain buffer: segments in any order, again, with the file closed or its log torn between. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { appendFile, readFile } from 'node:fs/promises'
+import { appendFile, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import fc from 'fast-check'
@@ -75,4 +75,16 @@ it('CapturedDisk has what was written last, and knows what is missing', async ()
     }),
     { numRuns: 40 },
   )
+})
+
+it('CapturedDisk leaves nothing of what was written and never noted', async () => {
+  await using temporary = await createTemporaryFolder()
+  const bytes = Buffer.alloc(SEGMENT_BYTES)
+  const hash = createHash('sha256').update(bytes).digest('hex')
+  await using disk = await CapturedDisk.open(temporary.path, SEGMENT_BYTES)
+  await using image = await open(disk.path, 'r+')
+  await image.write(Buffer.alloc(1000, 9), 0, 1000, 70_000)
+  await disk.write(0, bytes, hash)
+  await disk.verify(() => undefined, new AbortController().signal)
+  assert.ok((await readFile(disk.path)).equals(bytes))
 })
