@@ -5,7 +5,12 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { readSourcesFiles, type SourcesFile, sourcesOfRelease } from './apt-sources.ts'
+import {
+  RELEASE_POCKET,
+  readSourcesFiles,
+  type SourcesFile,
+  sourcesOfRelease,
+} from './apt-sources.ts'
 import { CACHE_FOLDER, ensureBuilt } from './build-cache.ts'
 import { runScript } from './child-run.ts'
 import { type HostSystem, KERNELS, readHostSystem } from './host-system.ts'
@@ -27,7 +32,7 @@ export async function hostRelease(suites?: readonly string[]): Promise<Release> 
 
 export const DEBIAN_13: Release = {
   system: { id: 'debian', version: '13', codename: 'trixie', ...KERNELS.debian },
-  sources: () => otherDebianSources('trixie', ['']),
+  sources: () => otherDebianSources('trixie', RELEASE_POCKET),
 }
 
 export const UBUNTU_24: Release = {

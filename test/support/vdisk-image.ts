@@ -9,7 +9,7 @@ import { ensureBuilt } from './build-cache.ts'
 import { runProgram, runScript } from './child-run.ts'
 import { makeDisk, makeExt4, makeMounted } from './fake-system.ts'
 import { makePhysicalVolumes } from './lvm-disk.ts'
-import { DESKTOP_BYTES, type Rootfs } from './rootfs.ts'
+import type { Rootfs } from './rootfs.ts'
 
 /** Twice what a minimal system takes; the files are sparse. */
 const IMAGE_BYTES: number = GiB
@@ -29,9 +29,12 @@ const LVM_BYTES: number = IMAGE_BYTES + LVM_ROOT_BYTES + DATA_PARTITION_BYTES + 
 const INTO_SUBVOLUME = 'btrfs -q subvolume create @ >/dev/null; cp -a "$1"/. @/'
 
 /** A bare ext4 file system. */
-export async function ensureExt4Image(rootfs: Rootfs): Promise<string> {
+export async function ensureExt4Image(
+  rootfs: Rootfs,
+  sizeBytes: number = IMAGE_BYTES,
+): Promise<string> {
   return await ensureBuilt(join(rootfs.folder, 'ext4.img'), async (image) => {
-    await withTree(rootfs, image, async (tree) => await makeExt4(image, tree, IMAGE_BYTES))
+    await withTree(rootfs, image, async (tree) => await makeExt4(image, tree, sizeBytes))
   })
 }
 
@@ -144,13 +147,6 @@ export async function ensureGptBtrfsImage(rootfs: Rootfs): Promise<string> {
       await makeMounted(root, 'btrfs', IMAGE_BYTES, { folder: tree, script: INTO_SUBVOLUME })
       await makeDisk(image, 'gpt', [{ image: root, sizeBytes: IMAGE_BYTES }])
     })
-  })
-}
-
-/** A bare ext4 file system with a desktop. */
-export async function ensureDesktopImage(rootfs: Rootfs): Promise<string> {
-  return await ensureBuilt(join(rootfs.folder, 'ext4.img'), async (image) => {
-    await withTree(rootfs, image, async (tree) => await makeExt4(image, tree, DESKTOP_BYTES))
   })
 }
 

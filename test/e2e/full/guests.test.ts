@@ -6,9 +6,15 @@ import { describe, it } from 'node:test'
 import { BootSite, diskError, logIn, SHUTDOWN_TIMEOUT_MS } from '#test/support/boot-site.ts'
 import { eventually } from '#test/support/eventually.ts'
 import { DEBIAN_13, UBUNTU_24 } from '#test/support/releases.ts'
-import { DESKTOP, DESKTOP_IS_UP, ensureRootfs, type RootfsRecipe } from '#test/support/rootfs.ts'
 import {
-  ensureDesktopImage,
+  DESKTOP,
+  DESKTOP_BYTES,
+  DESKTOP_IS_UP,
+  ensureRootfs,
+  type RootfsRecipe,
+} from '#test/support/rootfs.ts'
+import {
+  ensureExt4Image,
   ensureGptBootXfsImage,
   ensureGptBtrfsImage,
   ensureLvmImage,
@@ -84,7 +90,7 @@ describe('a guest', { timeout: 8 * BOOT_TIMEOUT_MS + 2 * DESKTOP_TIMEOUT_MS }, (
   it('is a desktop, which is drawn', async () => {
     const rootfs = await ensureRootfs(() => undefined, DESKTOP)
     await using site = await BootSite.start('--unknown-clients', 'vdisk:desktop')
-    const image = await ensureDesktopImage(rootfs)
+    const image = await ensureExt4Image(rootfs, DESKTOP_BYTES)
     const machine = await powerOn(site, 'desktop', image, DESKTOP_MEMORY_MIB)
     await machine.console.expect(DESKTOP_IS_UP, { timeoutMs: DESKTOP_TIMEOUT_MS })
     const path = join(LOG_FOLDER, 'desktop.ppm')

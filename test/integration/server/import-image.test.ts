@@ -263,19 +263,24 @@ describe('importImage', () => {
     assert.equal(imported.kernel?.release, RELEASE)
   })
 
-  it('mounts /usr from the partition that fstab names', async () => {
-    const [folder, usr] = [path('apart'), path('apart-usr')]
+  /** A disk with /usr on a second partition, after `change` to the folder of the first. */
+  const diskWithUsrApart = async (name: string, change = (_: string) => Promise.resolve()) => {
+    const [folder, usr, disk] = [path(name), path(`${name}-usr`), path(`${name}-disk.img`)]
     await mkdir(folder)
     await makeSystem(folder)
     await splitUsr(folder, usr, 'LABEL=programs')
-    await makeExt4(path('apart.img'), folder)
-    await makeExt4(path('apart-usr.img'), usr, EXT4_BYTES, 'programs')
-    const disk = path('apart-disk.img')
+    await change(folder)
+    await makeExt4(path(`${name}.img`), folder)
+    await makeExt4(path(`${name}-usr.img`), usr, EXT4_BYTES, 'programs')
     await makeDisk(disk, 'gpt', [
-      { image: path('apart.img'), sizeBytes: EXT4_BYTES },
-      { image: path('apart-usr.img'), sizeBytes: EXT4_BYTES },
+      { image: path(`${name}.img`), sizeBytes: EXT4_BYTES },
+      { image: path(`${name}-usr.img`), sizeBytes: EXT4_BYTES },
     ])
-    const imported = await importIt(disk)
+    return disk
+  }
+
+  it('mounts /usr from the partition that fstab names', async () => {
+    const imported = await importIt(await diskWithUsrApart('apart'))
     const usrLocation = { partition: 2, fsType: 'ext4', options: '' }
     assert.deepEqual(imported.root, { ...usrLocation, partition: 1, usr: usrLocation })
     assert.equal(imported.osName, 'Test Linux 1')
@@ -283,19 +288,10 @@ describe('importImage', () => {
   })
 
   it('never mounts /usr over a folder of the server', async () => {
-    const [folder, usr] = [path('astray'), path('astray-usr')]
-    await mkdir(folder)
-    await makeSystem(folder)
-    await splitUsr(folder, usr, 'LABEL=programs')
-    await rm(join(folder, 'usr'), { recursive: true })
-    await symlink('/etc', join(folder, 'usr'))
-    await makeExt4(path('astray.img'), folder)
-    await makeExt4(path('astray-usr.img'), usr, EXT4_BYTES, 'programs')
-    const disk = path('astray-disk.img')
-    await makeDisk(disk, 'gpt', [
-      { image: path('astray.img'), sizeBytes: EXT4_BYTES },
-      { image: path('astray-usr.img'), sizeBytes: EXT4_BYTES },
-    ])
+    const disk = await diskWithUsrApart('astray', async (folder) => {
+      await rm(join(folder, 'usr'), { recursive: true })
+      await symlink('/etc', join(folder, 'usr'))
+    })
     await assertRefused(disk, 'FILESYSTEM_UNREADABLE', /\/usr is not a folder of the image/)
   })
 
