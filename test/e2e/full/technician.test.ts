@@ -217,9 +217,16 @@ describe('the technician’s screen', { timeout: 6 * BOOT_TIMEOUT_MS }, () => {
     if (client.state === 'approved') await admin('client', 'unassign', client.hostname, 'lab')
     else await admin('client', 'approve', client.hostname)
     await admin('client', 'assign', client.hostname, 'captured')
-    await using machine = powerOn('from-capture', '')
+    await using machine = powerOn('from-capture', '', { localDisk })
     const { shell } = await logIn(machine)
     assert.equal(await shell.read('systemctl is-system-running --wait'), 'running')
+    // The same by the command, from the running system.
+    shell.send('/run/initramfs/bootwire-agent capture /dev/vda')
+    const { groups } = await machine.console.expect(/capture approve (?<code>[A-Z]{4}-[A-Z]{4})/, {
+      timeoutMs: ROUND_MS,
+    })
+    await admin('capture', 'approve', groups['code'] ?? '', '--name', 'again')
+    await machine.console.expect(/Sent: it is again@1/, { timeoutMs: BOOT_TIMEOUT_MS })
     assert.equal(diskError(machine), undefined)
     await admin('client', 'unassign', client.hostname, 'captured')
     await admin('client', 'assign', client.hostname, 'lab')
