@@ -264,7 +264,10 @@ describe('importImage', () => {
   })
 
   /** A disk with /usr on a second partition, after `change` to the folder of the first. */
-  const diskWithUsrApart = async (name: string, change = (_: string) => Promise.resolve()) => {
+  const diskWithUsrApart = async (
+    name: string,
+    change: (folder: string) => Promise<void> = () => Promise.resolve(),
+  ) => {
     const [folder, usr, disk] = [path(name), path(`${name}-usr`), path(`${name}-disk.img`)]
     await mkdir(folder)
     await makeSystem(folder)
